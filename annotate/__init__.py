@@ -1,0 +1,1 @@
+"""Expert annotation of dialogue clips in a real Label Studio."""

@@ -1,0 +1,1 @@
+"""From files to shards to a shipped student; holds the one command, ``pride``."""

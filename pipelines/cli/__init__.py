@@ -1,0 +1,58 @@
+"""The one command, ``pride``. Exit codes: 0 well, 1 findings or failure, 2 misuse, 130 stopped.
+
+Each group of commands is a file beside this one; they import the heavy libraries only when they
+run, so that ``pride --help`` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from pipelines.cli import demo, evaluate, ingest, label, learn, shards, talk
+from pride_mm.errors import UserError
+
+app = typer.Typer(
+    name="pride",
+    help="Distil empathetic, multimodal dialogue models with privileged information.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+demo.register(app)
+ingest.register(app)
+app.add_typer(label.app, name="label")
+shards.register(app)
+learn.register(app)
+evaluate.register(app)
+talk.register(app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command in this process; returns its exit code."""
+    from pipelines.cli.terminal import complain
+
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=list(arguments), prog_name="pride", standalone_mode=False)
+    except UserError as error:
+        complain(str(error))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        complain("Stopped. Nothing half-written was left under its final name; run the same command again.")
+        return 130
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        error.show() if hasattr(error, "show") else None
+        return int(error.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    # Label Studio's SDK and the libraries below it print warnings that no user can act on.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(run(sys.argv[1:]))

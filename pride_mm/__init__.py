@@ -1,0 +1,1 @@
+"""PRIDE-MM: distil empathetic, multimodal dialogue models with privileged information."""

@@ -1,0 +1,79 @@
+"""What a model sees at once.
+
+Letters: ``B`` batch, ``T`` text tokens, ``F`` frames, ``N`` audio samples, ``K`` teacher's top-k, ``D`` width.
+Absent is absent: a missing value has a mask that is false throughout.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Values of a batch, padded to one shape, and where they are real.
+
+    By kind: dialogue and text ``(B, T)`` token ids (a dialogue is padded on the left, so that the
+    response follows it directly; other texts on the right); video ``(B, F, 3, H, W)`` uint8 with mask
+    ``(B, F)``; audio ``(B, N)`` float32 with mask ``(B, N)``; choice and scale ``(B,)`` class numbers.
+    """
+
+    values: Tensor
+    mask: Bool[Tensor, "B *rest"]
+
+    @property
+    def present(self) -> Bool[Tensor, " B"]:
+        """Which rows have a value at all."""
+        return self.mask if self.mask.dim() == 1 else self.mask.flatten(1).any(1)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What the teacher said of the responses of a batch.
+
+    ``log_tail`` is the log of the mass outside the top ``K``, in float32; it is stored, because it
+    cannot be recovered from rounded log-probabilities.
+    """
+
+    ids: Int[Tensor, "B T K"]
+    log_probs: Float[Tensor, "B T K"]
+    log_tail: Float[Tensor, "B T"]
+    features: Float[Tensor, "B D"]
+    mask: Bool[Tensor, "B T"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples side by side. ``privileged`` and ``teaching`` exist in training only."""
+
+    keys: tuple[str, ...]
+    inputs: Mapping[str, Padded]
+    targets: Mapping[str, Padded]
+    privileged: Mapping[str, Padded] | None = None
+    teaching: Teaching | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return move(self, device)
+
+    def without_privileged(self) -> "Batch":
+        """The batch as it is at inference: nothing privileged and no teacher."""
+        return replace(self, privileged=None, teaching=None)
+
+
+def move(value: Any, device: torch.device | str) -> Any:
+    """Move tensors inside dataclasses and mappings to ``device``."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {name: move(entry, device) for name, entry in value.items()}
+    if isinstance(value, Padded | Teaching | Batch):
+        return type(value)(**{f.name: move(getattr(value, f.name), device) for f in fields(value)})
+    return value

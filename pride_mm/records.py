@@ -1,0 +1,182 @@
+"""Items, annotations and notes as JSON lines.
+
+An *item* is one dialogue with its media, ending in the response to learn; it never holds a
+privileged value. An *annotation* is what one annotator said of one item. *Notes* are the
+consensus of the annotations of one item: its privileged values, and the targets agreed on.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field as Setting
+from pydantic import ValidationError
+
+from pride_mm.config import mistakes
+from pride_mm.errors import BadSamples, SampleError
+from pride_mm.files import write_jsonl
+from pride_mm.schema import Field, Frozen, Media, Schema, Value, jsonable, parse_values
+
+KEY_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+Key = Annotated[str, Setting(pattern=KEY_PATTERN)]
+Split = Literal["train", "valid", "test"]
+Origin = Literal["expert", "corpus", "model"]
+
+
+class Item(Frozen):
+    """One dialogue with its media.
+
+    ``group`` is what must not be torn over two splits: the speaker, or the dialogue. ``split`` is
+    the corpus's own, or None. ``corpus`` says where it comes from.
+    """
+
+    id: Key
+    corpus: str
+    group: Annotated[str, Setting(min_length=1)]
+    split: Split | None = None
+    inputs: dict[str, Value]
+    targets: dict[str, Value] = {}
+
+
+class Annotation(Frozen):
+    """What one annotator said of one item. ``annotator`` is a pseudonym; ``origin`` never lies about who wrote it."""
+
+    item: Key
+    annotator: Annotated[str, Setting(min_length=1)]
+    origin: Origin = "expert"
+    values: dict[str, Value]
+
+
+class Notes(Frozen):
+    """The consensus on one item. ``how`` says for each field how it was reached."""
+
+    item: Key
+    privileged: dict[str, Value] = {}
+    targets: dict[str, Value] = {}
+    how: dict[str, str] = {}
+
+
+def read_lines(path: Path, bad: BadSamples) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (``file:line``, object); a line that is not a JSON object is counted in ``bad``."""
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            place = f"{path.name}:{number}"
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                bad.add(SampleError(place, None, f"not JSON ({error.msg} at column {error.colno})"))
+                continue
+            if not isinstance(record, dict):
+                bad.add(SampleError(place, None, "not a JSON object"))
+                continue
+            yield place, record
+
+
+def _parse(
+    fields: Iterable[Field], raw: Any, turns: int | None, place: str, bad: BadSamples
+) -> dict[str, Value] | None:
+    if not isinstance(raw, dict):
+        bad.add(SampleError(place, None, "values are not a JSON object"))
+        return None
+    values, refused = parse_values(fields, raw, turns)
+    for name, reason in refused:
+        bad.add(SampleError(place, name, reason))
+    return None if refused else values
+
+
+def _turns(schema: Schema, inputs: dict[str, Any]) -> int | None:
+    dialogue = inputs.get(schema.dialogue.name)
+    return len(dialogue) if isinstance(dialogue, list | tuple) else None
+
+
+def item_from_json(raw: dict[str, Any], schema: Schema, place: str, bad: BadSamples) -> Item | None:
+    """Check one item; None (and counted in ``bad``) where it is refused."""
+    rest = dict(raw)
+    given_inputs, given_targets = rest.pop("inputs", {}), rest.pop("targets", {})
+    turns = _turns(schema, given_inputs) if isinstance(given_inputs, dict) else None
+    inputs = _parse(schema.inputs, given_inputs, turns, place, bad)
+    targets = _parse(schema.targets, given_targets, turns, place, bad)
+    if inputs is None or targets is None:
+        return None
+    if schema.dialogue.name not in inputs:
+        bad.add(SampleError(place, schema.dialogue.name, "missing; every item needs its turns"))
+        return None
+    try:
+        return Item.model_validate({**rest, "inputs": {}, "targets": {}}).model_copy(
+            update={"inputs": inputs, "targets": targets}
+        )
+    except ValidationError as error:
+        bad.add(SampleError(place, None, "; ".join(mistakes(error))))
+        return None
+
+
+def read_items(path: Path, schema: Schema, bad: BadSamples) -> Iterator[Item]:
+    """Yield the items of a JSON lines file; relative media paths are resolved beside it. Repeated ids are bad."""
+    seen: dict[str, str] = {}
+    for place, raw in read_lines(path, bad):
+        item = item_from_json(raw, schema, place, bad)
+        if item is None:
+            continue
+        if item.id in seen:
+            bad.add(SampleError(place, None, f"id '{item.id}' was already given at {seen[item.id]}"))
+            continue
+        seen[item.id] = place
+        resolved = {
+            name: value.model_copy(update={"path": str(path.parent / value.path)})
+            if isinstance(value, Media)
+            else value
+            for name, value in item.inputs.items()
+        }
+        yield item.model_copy(update={"inputs": resolved})
+
+
+def read_annotations(path: Path, schema: Schema, bad: BadSamples) -> Iterator[Annotation]:
+    """Yield the annotations of a JSON lines file: values of privileged and target fields."""
+    fields = schema.privileged + schema.targets
+    for place, raw in read_lines(path, bad):
+        values = _parse(fields, raw.get("values", {}), None, place, bad)
+        if values is None:
+            continue
+        try:
+            record = Annotation.model_validate({**raw, "values": {}})
+        except ValidationError as error:
+            bad.add(SampleError(place, None, "; ".join(mistakes(error))))
+            continue
+        yield record.model_copy(update={"values": values})
+
+
+def read_notes(path: Path, schema: Schema, bad: BadSamples) -> Iterator[Notes]:
+    """Yield the notes of a JSON lines file; a second line for the same item is bad."""
+    seen: set[str] = set()
+    for place, raw in read_lines(path, bad):
+        privileged = _parse(schema.privileged, raw.get("privileged", {}), None, place, bad)
+        targets = _parse(schema.targets, raw.get("targets", {}), None, place, bad)
+        if privileged is None or targets is None:
+            continue
+        try:
+            record = Notes.model_validate({**raw, "privileged": {}, "targets": {}})
+        except ValidationError as error:
+            bad.add(SampleError(place, None, "; ".join(mistakes(error))))
+            continue
+        if record.item in seen:
+            bad.add(SampleError(place, None, f"item '{record.item}' was already given"))
+            continue
+        seen.add(record.item)
+        yield record.model_copy(update={"privileged": privileged, "targets": targets})
+
+
+def to_json(record: Item | Annotation | Notes) -> dict[str, Any]:
+    """The JSON form of a record; the readers above read it back."""
+    given = {name: getattr(record, name) for name in type(record).model_fields}
+    return {
+        name: {field: jsonable(v) for field, v in value.items()} if name != "how" and isinstance(value, dict) else value
+        for name, value in given.items()
+    }
+
+
+def write_records(path: Path, records: Iterable[Item | Annotation | Notes]) -> int:
+    """Write records as JSON lines, whole or not at all; returns how many."""
+    return write_jsonl(path, (to_json(record) for record in records))
