@@ -1,0 +1,76 @@
+"""Ingest: from a corpus to items.jsonl and, where the corpus knows more than a student may see, annotations.jsonl."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.sources import Request, load_source
+from pipelines.sources.mapping import Entry
+from pride_mm.errors import BadSamples, SampleError, UserError
+from pride_mm.files import whole_file
+from pride_mm.records import Annotation, Item, to_json
+from pride_mm.schema import Media
+
+ITEMS, ANNOTATIONS = "items.jsonl", "annotations.jsonl"
+
+
+@dataclass
+class Ingested:
+    """What came of it: how many, by split, and the files."""
+
+    items: int = 0
+    annotations: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    out: Path = Path()
+
+
+def ingest(request: Request, bad: BadSamples) -> Ingested:
+    """Read a corpus into ``request.out``; both files appear whole, or neither.
+
+    Raises:
+        UserError: nothing usable was found, or what was asked for doesn't exist.
+        TooManyBadSamples: more bad rows than ``bad`` allows.
+    """
+    entries = load_source(request.corpus.source)(request, bad)
+    done, seen = Ingested(out=request.out), dict[str, str]()
+    with whole_file(request.out / ANNOTATIONS) as notes, whole_file(request.out / ITEMS) as items:
+        for entry in entries:
+            if _repeated(entry, seen, bad):
+                continue
+            items.write(_line(_portable(entry.item, request.out)))
+            notes.writelines(_line(annotation) for annotation in entry.annotations)
+            done.items += 1
+            done.annotations += len(entry.annotations)
+            done.splits[entry.item.split or "none given"] += 1
+        if not done.items:
+            named = "".join(f"\n  {error}" for error in list(bad)[:10])
+            raise UserError(f"No item of '{request.corpus.corpus}' found at {request.path}.{named}")
+    if not done.annotations:
+        (request.out / ANNOTATIONS).unlink()
+    return done
+
+
+def _repeated(entry: Entry, seen: dict[str, str], bad: BadSamples) -> bool:
+    place = seen.setdefault(entry.item.id, entry.place)
+    if place is entry.place:
+        return False
+    bad.add(SampleError(entry.place, None, f"id '{entry.item.id}' was already given at {place}"))
+    return True
+
+
+def _portable(item: Item, out: Path) -> Item:
+    """Media inside ``out`` are named from there, so that the folder can move; others by their full path."""
+    root = Path(os.path.abspath(out))
+    inputs = {
+        name: value.model_copy(update={"path": str(Path(value.path).relative_to(root))})
+        if isinstance(value, Media) and Path(value.path).is_relative_to(root)
+        else value
+        for name, value in item.inputs.items()
+    }
+    return item.model_copy(update={"inputs": inputs})
+
+
+def _line(record: Item | Annotation) -> bytes:
+    return json.dumps(to_json(record), ensure_ascii=False).encode() + b"\n"
