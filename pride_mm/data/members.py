@@ -1,0 +1,203 @@
+"""A field's value as a member of a tar, by kind, and back.
+
+A member is called ``<key>.<role>.<field>.<ext>``. Absent media have no member. Every other field has
+one in every sample, and its JSON has every key in every sample, with an empty value of the right type
+where the field is absent: readers that guess types from the first samples then lose nothing.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pride_mm.schema import Field, Kind, Media, Role, Span, Turn, Value, parse_value
+
+MEDIA_KINDS = (Kind.VIDEO, Kind.AUDIO)
+# What a JSON member writes for the time of a turn that the corpus doesn't know.
+UNKNOWN_TIME = -1.0
+# About the sample itself: not a field, hence a name that no role has.
+META = "meta.item.json"
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How one kind is written: ``dump`` takes the value or None; ``load`` gives what parse_value reads, or None."""
+
+    extension: str
+    dump: Callable[[Any], Any]
+    load: Callable[[Any], Any]
+
+
+def _dump_dialogue(turns: tuple[Turn, ...] | None) -> dict[str, Any]:
+    turns = turns or ()
+    return {
+        "speakers": [turn.speaker for turn in turns],
+        "texts": [turn.text for turn in turns],
+        "starts": [_time(turn.start) for turn in turns],
+        "ends": [_time(turn.end) for turn in turns],
+    }
+
+
+def _time(seconds: float | None) -> float:
+    if seconds is None:
+        return UNKNOWN_TIME
+    if seconds < 0:
+        raise ValueError("a turn's time is before the clip begins")
+    return float(seconds)
+
+
+def _load_dialogue(raw: Any) -> Any:
+    speakers, texts, starts, ends = _take(raw, "speakers", "texts", "starts", "ends")
+    if not len(speakers) == len(texts) == len(starts) == len(ends):
+        raise ValueError("speakers, texts, starts and ends differ in number")
+    return [
+        {
+            "speaker": speaker,
+            "text": text,
+            "start": None if start == UNKNOWN_TIME else start,
+            "end": None if end == UNKNOWN_TIME else end,
+        }
+        for speaker, text, start, end in zip(speakers, texts, starts, ends, strict=True)
+    ] or None
+
+
+def _one(empty: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    def load(raw: Any) -> Any:
+        present, value = _take(raw, "present", "value")
+        return value if present else None
+
+    return lambda value: {"present": value is not None, "value": empty if value is None else value}, load
+
+
+def _dump_list(values: tuple[str | None, ...] | None) -> dict[str, Any]:
+    # null would change a column's type for other readers
+    return {"present": values is not None, "values": ["" if v is None else v for v in values or ()]}
+
+
+def _load_list(raw: Any) -> Any:
+    present, values = _take(raw, "present", "values")
+    return values if present else None
+
+
+def _load_turn_list(raw: Any) -> Any:
+    values = _load_list(raw)
+    return None if values is None else [value or None for value in values]
+
+
+def _dump_spans(spans: tuple[Span, ...] | None) -> dict[str, Any]:
+    return {
+        "present": spans is not None,
+        "starts": [float(span.start) for span in spans or ()],
+        "ends": [float(span.end) for span in spans or ()],
+        "labels": [span.label for span in spans or ()],
+    }
+
+
+def _load_spans(raw: Any) -> Any:
+    present, starts, ends, labels = _take(raw, "present", "starts", "ends", "labels")
+    if not present:
+        return None
+    return [{"start": s, "end": e, "label": label} for s, e, label in zip(starts, ends, labels, strict=True)]
+
+
+def _take(raw: Any, *names: str) -> tuple[Any, ...]:
+    if not isinstance(raw, dict) or set(raw) != set(names):
+        raise ValueError(f"must be a JSON object of exactly {', '.join(names)}")
+    if any(name.endswith("s") and not isinstance(raw[name], list) for name in names):
+        raise ValueError("holds no list where one belongs")
+    if "present" in names and not isinstance(raw["present"], bool):
+        raise ValueError("'present' is not true or false")
+    return tuple(raw[name] for name in names)
+
+
+_FORMS: dict[Kind, _Form] = {
+    Kind.DIALOGUE: _Form("json", _dump_dialogue, _load_dialogue),
+    Kind.CHOICE: _Form("json", *_one("")),
+    Kind.SCALE: _Form("json", *_one(0)),
+    Kind.CHOICES: _Form("json", _dump_list, _load_list),
+    Kind.TURN_CHOICE: _Form("json", _dump_list, _load_turn_list),
+    Kind.SPANS: _Form("json", _dump_spans, _load_spans),
+}
+_EXTENSIONS = {Kind.TEXT: "txt", Kind.VIDEO: "mp4", Kind.AUDIO: "flac"}
+
+
+def is_media(field: Field) -> bool:
+    """Whether the field's value is bytes of a clip or of sound."""
+    return field.kind in MEDIA_KINDS
+
+
+def extension(kind: Kind) -> str:
+    """What a member of this kind ends in."""
+    return _EXTENSIONS[kind] if kind in _EXTENSIONS else _FORMS[kind].extension
+
+
+def suffix(field: Field) -> str:
+    """A member's name behind its key: ``<role>.<field>.<ext>``."""
+    return f"{field.role.value}.{field.name}.{extension(field.kind)}"
+
+
+def member_name(key: str, field: Field) -> str:
+    """A member's whole name: ``<key>.<role>.<field>.<ext>``."""
+    return f"{key}.{suffix(field)}"
+
+
+def encode_value(field: Field, value: Value | bytes | None) -> bytes | None:
+    """The member of a value; None (no member) for absent media.
+
+    Raises:
+        ValueError: the value has no such form; never shows it.
+    """
+    if is_media(field):
+        if value is not None and not isinstance(value, bytes):
+            raise TypeError(f"{field.kind} is packed as bytes, not {type(value).__name__}")
+        return value
+    if isinstance(value, Media | bytes):
+        raise TypeError(f"{field.kind} is not media")
+    try:
+        if field.kind is Kind.TEXT:
+            return str(value or "").encode()
+        return to_json(_FORMS[field.kind].dump(value))
+    except UnicodeEncodeError:
+        raise ValueError("text that is not Unicode: it has half of a surrogate pair") from None
+
+
+def decode_value(field: Field, data: bytes, turns: int | None = None) -> Value | bytes | None:
+    """The value of a member, checked against the schema; None where it says absent.
+
+    Media stay bytes. ``turns`` is how many turns the sample has, where that is known.
+
+    Raises:
+        ValueError: the member is no such thing; never shows a privileged value.
+    """
+    if is_media(field):
+        return data
+    if field.kind is Kind.TEXT:
+        try:
+            return parse_value(field, data.decode()) if data else None
+        except UnicodeDecodeError:
+            raise ValueError("not UTF-8") from None
+    raw = _FORMS[field.kind].load(from_json(data))
+    return None if raw is None else parse_value(field, raw, turns)
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON in UTF-8, keys in the order given."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def from_json(data: bytes) -> Any:
+    """Read a JSON member; raises ValueError without showing it."""
+    try:
+        return json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError("not JSON") from None
+
+
+def suffixes(fields: tuple[Field, ...]) -> dict[str, Field]:
+    """The fields by what their members are called behind the key."""
+    return {suffix(field): field for field in fields}
+
+
+def of_tar(role: Role) -> str:
+    """What is added to a shard's name for the tar that holds a role: privileged fields lie apart."""
+    return f".{role.value}" if role is Role.PRIVILEGED else ""
