@@ -1,0 +1,1 @@
+"""The teacher: a larger model that has read the notes."""

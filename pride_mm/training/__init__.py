@@ -1,0 +1,1 @@
+"""Training: the only room, beside the teacher's, where privileged fields are read."""
