@@ -12,13 +12,13 @@ import hashlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.pack_item import Packed, pack_item
 from pipelines.split import SPLITS, assign_splits
+from pipelines.workers import WORKERS, Workers
+from pipelines.workers import workers as start_workers
 from pride_mm.data.members import META, encode_value, is_media, of_tar, suffix, to_json
 from pride_mm.data.shards import (
     MANIFEST,
@@ -37,7 +37,6 @@ from pride_mm.records import Item, Notes, read_items, read_notes
 from pride_mm.schema import Role, Schema
 
 SHARD_SAMPLES = 256
-WORKERS = 2
 _TOOLS = ("pride-mm", "av", "decord")
 
 
@@ -87,8 +86,8 @@ def pack(
         raise UserError(f"Nothing to pack: no good item in {', '.join(map(str, items))}.{named}")
     _begin(out)
     fields_bad = len(bad)
-    with _pool(workers) as pool:
-        run = _Run(schema, out, agreed, bad, pool, 2 * workers, progress, len(kept))
+    with start_workers(workers) as pool:
+        run = _Run(schema, out, agreed, bad, pool, progress, len(kept))
         records: dict[str, SplitRecord] = {
             split: run.split(split, [item for item in kept if splits[item.id] == split], shard_samples)
             for split in SPLITS
@@ -161,15 +160,6 @@ def _begin(out: Path) -> None:
         left.unlink()
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 class _Run:
     """One packing: writes the shards of one split after the other."""
 
@@ -179,13 +169,12 @@ class _Run:
         out: Path,
         notes: Mapping[str, Notes],
         bad: BadSamples,
-        pool: ThreadPoolExecutor,
-        ahead: int,
+        pool: Workers,
         progress: Progress,
         total: int,
     ) -> None:
         self.schema, self.out, self.notes, self.bad = schema, out, notes, bad
-        self.pool, self.ahead, self.progress, self.total = pool, ahead, progress, total
+        self.pool, self.progress, self.total = pool, progress, total
         self.done, self.teacher_removed = 0, 0
 
     def split(self, split: str, items: list[Item], shard_samples: int) -> SplitRecord:
@@ -203,8 +192,7 @@ class _Run:
         notes: list[tuple[str, Mapping[str, bytes]]] = []
 
         def base() -> Iterator[tuple[str, Mapping[str, bytes]]]:
-            jobs = (self._job(item) for item in items)
-            for packed in _in_order(self.pool, jobs, self.ahead):
+            for packed in self.pool.run(self._job(item) for item in items):
                 for error in packed.errors:
                     self.bad.add(error)
                 for field, length in packed.seconds.items():
@@ -235,17 +223,6 @@ class _Run:
         path = tar_path(self.out, name, added)
         # only to know whether a teacher's tar still fits
         return file_sha256(path) if tar_path(self.out, name, f".{TEACHER}").exists() and path.exists() else None
-
-
-def _in_order(pool: ThreadPoolExecutor, jobs: Iterator[Callable[[], Packed]], ahead: int) -> Iterator[Packed]:
-    """Run jobs a few ahead, so that memory stays bounded, and give their results in order."""
-    waiting: list[Future[Packed]] = []
-    for job in jobs:
-        waiting.append(pool.submit(job))
-        if len(waiting) > ahead:
-            yield waiting.pop(0).result()
-    while waiting:
-        yield waiting.pop(0).result()
 
 
 def _remove_strays(out: Path, manifest: Manifest) -> int:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+_SHOWN = 50
+
 
 def pack(
     items: Annotated[list[Path], typer.Argument(help="Files of items, one JSON object a line.")],
@@ -41,6 +43,55 @@ def pack(
     say(f"Packed into {out}. Next: pride check {out}")
 
 
+def check(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+) -> None:
+    """Check shards to the last byte: tars, keys, every member, every clip. Findings exit with 1.
+
+    Example: pride check shards
+    """
+    from pipelines.check import check as check_shards
+    from pipelines.cli.terminal import complain, progress, say
+
+    with progress("Checking") as tick:
+        report = check_shards(shards, progress=tick)
+    for finding in report.findings[:_SHOWN]:
+        complain(str(finding))
+    if len(report.findings) > _SHOWN:
+        complain(f"... and {len(report.findings) - _SHOWN} more")
+    withheld = f" {report.withheld} tars of notes are not at this site." if report.withheld else ""
+    say(f"{report.samples:,} samples in {report.tars} tars: {len(report.findings)} findings.{withheld}")
+    if report.findings:
+        raise typer.Exit(1)
+
+
+def show(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    key: Annotated[str | None, typer.Argument(help="Key of the sample; the first one where not given.")] = None,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("sample.html"),
+    notes: Annotated[bool, typer.Option("--notes", help="Show the experts' notes, too.")] = False,
+) -> None:
+    """Show one sample: clip, frames, sound, turns and targets, in the terminal and as a page.
+
+    Example: pride show shards --out sample.html
+    """
+    from pipelines.cli.terminal import say
+    from pipelines.show import load, summary, write_sample_page
+    from pride_mm.data.shards import ShardSet
+    from pride_mm.errors import SampleError, UserError
+
+    opened = ShardSet.open(shards)
+    try:
+        split, sample = load(opened, key, notes)
+    except SampleError as error:
+        raise UserError(f"{error}. `pride check {shards}` names all that is broken.") from None
+    for line in summary(sample, opened.schema, split):
+        say(line)
+    write_sample_page(out, sample, opened.schema, split)
+    say(f"\nPage: {out}")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to ``app``."""
-    app.command()(pack)
+    for command in (pack, check, show):
+        app.command()(command)

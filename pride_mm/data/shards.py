@@ -19,12 +19,12 @@ from pydantic import ValidationError
 from pride_mm.config import mistakes
 from pride_mm.data.members import META, decode_value, from_json, is_media, of_tar, suffix, suffixes
 from pride_mm.data.tar import Index, index_tar, read_members
+from pride_mm.data.teaching import MEMBER as TEACHER_MEMBER
 from pride_mm.errors import SampleError, UserError
 from pride_mm.schema import Field, Frozen, Role, Schema, Value
 
 MANIFEST = "manifest.json"
 TEACHER = "teacher"
-TEACHER_MEMBER = "teacher.cache.safetensors"
 DEFAULT_ROLES = (Role.INPUT, Role.TARGET)
 
 
