@@ -1,0 +1,1 @@
+"""Losses: reverse KL (plain and fused), maximum mean discrepancy, dual alignment."""

@@ -1,0 +1,58 @@
+"""Maximum mean discrepancy: whether two sets of features have one distribution.
+
+Letters: ``M`` and ``N`` rows, ``D`` width, ``B`` batch, ``T`` tokens. The unbiased estimate is zero in expectation
+for equal distributions and may be negative (for one and the same set it is ``-2/N (1 - mean kernel)``): it is never
+clamped. It compares marginals only and gives no pairing. Fewer than 32 pooled rows are mostly noise.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def mmd(x: Float[Tensor, "M D"], y: Float[Tensor, "N D"], scales: tuple[float, ...] = SCALES) -> Float[Tensor, ""]:
+    """Unbiased squared MMD with a mean of RBF kernels.
+
+    Bandwidths are ``scales`` times the median squared distance of the pooled rows (no gradient through it): the
+    median of one side alone would let the gradient die when the sides differ in size. Float32 or wider, centred,
+    autocast off: features with a few huge dimensions overflow or cancel otherwise. Fewer than two rows on
+    a side give zero with a gradient path.
+    """
+    if len(x) < 2 or len(y) < 2:
+        return x[:0].sum() + y[:0].sum()
+    wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        pooled = torch.cat([x.to(wide), y.to(wide)])
+        pooled = pooled - pooled.detach().mean(0)
+        distances = _squared_distances(pooled)
+        kernel = _kernel(distances, scales)
+        m = len(x)
+        return _mean_off_diagonal(kernel[:m, :m]) + _mean_off_diagonal(kernel[m:, m:]) - 2 * kernel[:m, m:].mean()
+
+
+def pooled_states(hidden: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+    """The mean state of each response, in float32 or wider; zero for an empty one."""
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    kept = torch.where(mask[..., None], hidden.to(wide), 0.0)
+    return kept.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def _squared_distances(rows: Tensor) -> Tensor:
+    squares = rows.square().sum(-1)
+    return (squares[:, None] + squares[None, :] - 2 * rows @ rows.T).clamp(min=0.0)
+
+
+def _kernel(distances: Tensor, scales: tuple[float, ...]) -> Tensor:
+    with torch.no_grad():
+        apart = torch.ones_like(distances, dtype=torch.bool).triu(1)
+        median = distances[apart].median().clamp(min=torch.finfo(distances.dtype).tiny)
+        # Rows that are all alike have no distance to measure by.
+        median = torch.where(median > 1e-20, median, 1.0)
+    return torch.stack([(-distances / (scale * median)).exp() for scale in scales]).mean(0)
+
+
+def _mean_off_diagonal(kernel: Tensor) -> Tensor:
+    count = len(kernel)
+    return (kernel.sum() - kernel.diagonal().sum()) / (count * (count - 1))
