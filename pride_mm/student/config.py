@@ -1,0 +1,116 @@
+"""What a student is made of, as a Hugging Face config: enough to build it again without any download."""
+
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from pride_mm.config import mistakes
+from pride_mm.errors import UserError
+from pride_mm.schema import AudioField, Frozen, Role, Schema, VideoField
+
+# The source that is read off the dialogue itself; the space keeps it apart from any field's name.
+PREDICTED = "predicted notes"
+
+
+class EncoderSettings(Frozen):
+    """How a media input becomes tokens.
+
+    ``name`` is one of the registry's (``pride_mm.student.encoders``); ``model`` a folder or hub name for
+    ``transformers``. ``config`` is filled in from that model, so that the student never needs it again.
+    """
+
+    name: Literal["torchvision", "logmel", "transformers"]
+    model: str | None = None
+    trained: bool = True
+    config: dict[str, Any] | None = None
+    processor: dict[str, Any] | None = None
+
+
+class StudentConfig(PreTrainedConfig):
+    """The config of a student.
+
+    Args:
+        text_config: the backbone's config (a dict with its ``model_type``, or the object).
+        served_schema: the schema without privileged fields, as ``Schema.served().model_dump(mode="json")``.
+        encoders: settings of the encoder of each video and audio input, by field; the rest get their kind's default.
+        latents: K, tokens that each source is resampled to.
+        attention_width: inner width of the attentions; at most the backbone's width.
+        attention_heads: heads of the attentions.
+        system: what the student is told before every dialogue.
+        max_context: tokens of a dialogue; the oldest turns are left out past that.
+
+    Raises:
+        UserError: a schema with privileged fields, or encoder settings that don't fit.
+    """
+
+    model_type = "pride_student"
+    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama")}
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    served_schema: dict[str, Any] | None = None
+    encoders: dict[str, Any] | None = None
+    latents: int = 8
+    attention_width: int = 256
+    attention_heads: int = 4
+    system: str = ""
+    max_context: int = 192
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self.encoders = self.encoders or {}
+        if self.served_schema is not None:
+            self.encoders = {name: _encoder(name, self.schema, given) for name, given in self._encoders_given().items()}
+
+    @property
+    def schema(self) -> Schema:
+        """The served schema, parsed."""
+        try:
+            schema = Schema.model_validate(self.served_schema)
+        except ValidationError as error:
+            raise UserError(f"The student's schema is broken: {'; '.join(mistakes(error))}") from None
+        if schema.of(Role.PRIVILEGED):
+            raise UserError("A student's schema has no privileged fields: give Schema.served().")
+        return schema
+
+    @property
+    def width(self) -> int:
+        """D, the backbone's width."""
+        width: int = self.get_text_config().hidden_size
+        return width
+
+    def encoder_settings(self, name: str) -> EncoderSettings:
+        """The encoder's settings of a media input."""
+        return EncoderSettings.model_validate((self.encoders or {})[name])
+
+    def _encoders_given(self) -> dict[str, Any]:
+        media = {field.name: field for field in self.schema.inputs if isinstance(field, VideoField | AudioField)}
+        given = dict(self.encoders or {})
+        unknown = sorted(set(given) - set(media))
+        if unknown:
+            raise UserError(
+                f"Encoders for {', '.join(unknown)}, but the video and audio inputs of schema '{self.schema.name}' "
+                f"are: {', '.join(media) or 'none'}."
+            )
+        default = {name: "torchvision" if isinstance(field, VideoField) else "logmel" for name, field in media.items()}
+        return {name: given.get(name, {"name": default[name]}) for name in media}
+
+
+def _encoder(name: str, schema: Schema, given: Any) -> dict[str, Any]:
+    try:
+        settings = given if isinstance(given, EncoderSettings) else EncoderSettings.model_validate(given)
+    except ValidationError as error:
+        raise UserError(f"The encoder of '{name}': {'; '.join(mistakes(error))}") from None
+    allowed = (
+        ("torchvision", "transformers") if isinstance(schema.get(name), VideoField) else ("logmel", "transformers")
+    )
+    if settings.name not in allowed:
+        raise UserError(f"Encoder '{settings.name}' does not fit '{name}': choose one of {', '.join(allowed)}.")
+    if settings.name == "transformers" and not (settings.model or settings.config):
+        raise UserError(f"The encoder of '{name}' needs a 'model': a Hugging Face folder or hub name.")
+    return settings.model_dump(mode="json")
