@@ -6,6 +6,7 @@ from pydantic import Field as Setting
 
 from pride_mm.losses.alignment import DualAlignment
 from pride_mm.schema import Frozen
+from pride_mm.student.config import EncoderSettings
 
 Positive = Annotated[int, Setting(ge=1)]
 Fraction = Annotated[float, Setting(ge=0, le=1)]
@@ -18,15 +19,15 @@ class StudentSettings(Frozen):
         backbone: Hugging Face name or folder, or ``smollm2-135m`` from the package index.
         layers: evenly spaced layers kept of the backbone; None keeps all.
         latents: latents per source.
-        video, audio: encoders, by name.
+        video, audio: the encoders.
         system: what the student is told before every dialogue, in training and when it is served.
     """
 
     backbone: str = "smollm2-135m"
     layers: Positive | None = None
     latents: Positive = 8
-    video: str = "torchvision"
-    audio: str = "logmel"
+    video: EncoderSettings = EncoderSettings(name="torchvision")
+    audio: EncoderSettings = EncoderSettings(name="logmel")
     system: str = ""
 
 
@@ -58,13 +59,11 @@ class PrivilegedSettings(Frozen):
     """How the notes are read while training.
 
     Attributes:
-        latents: latents that the notes are resampled to; as many are predicted from the dialogue.
         field_dropout: chance that a field of a row is not shown.
         row_dropout: chance that a row is trained without its notes in the privileged pass; it rises to 1
             over the last fifth of training, so that training ends as deployment begins.
     """
 
-    latents: Positive = 8
     field_dropout: Fraction = 0.3
     row_dropout: Fraction = 0.3
 
