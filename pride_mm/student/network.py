@@ -103,8 +103,9 @@ class Student(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         # The backbone starts itself; all other modules know how they start.
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        start = getattr(module, "reset_parameters", None)
+        if callable(start):
+            start()
 
     @classmethod
     def from_backbone(

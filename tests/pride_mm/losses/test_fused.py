@@ -65,7 +65,7 @@ def test_without_a_teacher_it_is_cross_entropy():
 
 
 def test_nothing_counted_gives_zero_with_a_gradient():
-    hidden, weight, labels, label_mask, teacher, kd_mask = case()
+    hidden, weight, labels, label_mask, teacher, _ = case()
     nothing = torch.zeros_like(label_mask)
     fused = fused_objective(hidden, weight, labels, nothing, teacher, nothing)
     fused.total.backward()
