@@ -7,7 +7,7 @@ word, so a truncated clip shows only in what is missing of what the container pr
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,7 +211,13 @@ def verify(source: Source, *, video: bool = False, audio: bool = False) -> Media
 
 def _decoded_frames(source: Source) -> int:
     with opened(source) as container:
-        return sum(1 for _ in container.decode(video_stream(container)))
+        return sum(1 for _ in _until_broken(container.decode(video_stream(container))))
+
+
+def _until_broken(frames: Iterator[Any]) -> Iterator[Any]:
+    """The frames before the first one that doesn't decode: the caller sees what is missing."""
+    with suppress(av.FFmpegError):
+        yield from frames
 
 
 def _verify_sound(source: Source, info: MediaInfo) -> None:
@@ -219,7 +225,7 @@ def _verify_sound(source: Source, info: MediaInfo) -> None:
         stream = audio_stream(container)
         assert stream is not None
         rate = stream.codec_context.rate
-        decoded = sum(frame.samples for frame in container.decode(stream)) / rate if rate else 0.0
+        decoded = sum(frame.samples for frame in _until_broken(container.decode(stream))) / rate if rate else 0.0
         promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if decoded == 0:
         raise MediaError("has no sound in it: it is empty")
