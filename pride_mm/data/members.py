@@ -95,6 +95,8 @@ def _dump_spans(spans: tuple[Span, ...] | None) -> dict[str, Any]:
 
 def _load_spans(raw: Any) -> Any:
     present, starts, ends, labels = _take(raw, "present", "starts", "ends", "labels")
+    if not len(starts) == len(ends) == len(labels):
+        raise ValueError("starts, ends and labels differ in number")
     if not present:
         return None
     return [{"start": s, "end": e, "label": label} for s, e, label in zip(starts, ends, labels, strict=True)]
