@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from pride_mm.errors import SampleError
-from pride_mm.schema import Field, Kind, Media
+from pride_mm.files import write_bytes
+from pride_mm.schema import AudioField, Field, Kind, Media
 
 _SUFFIX = re.compile(r"^\.[a-z0-9]{1,5}$")
 
@@ -26,20 +27,35 @@ class Clips:
         """Put a clip into the folder; returns the address under which the server serves it.
 
         Raises:
-            SampleError: there is no such file, it is a part of one, or it holds no sound or no picture.
+            SampleError: there is no such file, or the part of it that is meant cannot be cut out.
         """
-        if media.start is not None or media.end is not None:
-            raise SampleError(item, field.name, "a part of a file; cut it first, the page plays whole files only")
         try:
             source = Path(media.path).resolve(strict=True)
         except (OSError, RuntimeError):
             raise SampleError(item, field.name, f"no file {Path(media.path).name}") from None
         if not source.is_file():
             raise SampleError(item, field.name, f"{source.name} is not a file")
-        suffix = source.suffix.lower() if _SUFFIX.match(source.suffix.lower()) else ""
-        target = self.folder / f"{item}.{field.name}{suffix}"
-        _link_or_copy(source, target)
+        if media.start is None and media.end is None:
+            suffix = source.suffix.lower() if _SUFFIX.match(source.suffix.lower()) else ""
+            target = self.folder / f"{item}.{field.name}{suffix}"
+            _link_or_copy(source, target)
+        else:
+            target = self.folder / f"{item}.{field.name}{'.mp4' if field.kind is Kind.VIDEO else '.flac'}"
+            write_bytes(target, _cut(source, item, field, media))
         return f"/data/local-files/?d={target.relative_to(self.root).as_posix()}"
+
+
+def _cut(source: Path, item: str, field: Field, media: Media) -> bytes:
+    """The part of a file that is meant: the page plays whole files only."""
+    from pride_mm.media.container import MediaError
+    from pride_mm.media.convert import convert_audio, convert_video
+
+    try:
+        if isinstance(field, AudioField):
+            return convert_audio(source, field.rate, media.start, media.end).data
+        return convert_video(source, media.start, media.end).data
+    except MediaError as error:
+        raise SampleError(item, field.name, str(error)) from None
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

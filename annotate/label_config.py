@@ -40,13 +40,19 @@ _SYNC = "clip"
 _SELECT = {"layout": "select"}
 _INLINE = {"layout": "inline", "showInline": "true"}
 _STYLE = """
-.pride-page { display: grid; grid-template-columns: minmax(0, 44%) minmax(0, 56%); gap: 20px; align-items: start; }
-.pride-clip { min-width: 0; position: sticky; top: 0; }
-.pride-notes { min-width: 0; }
-.pride-step { margin-top: 18px; border-top: 2px solid #2f6f6b; }
-.pride-field { margin: 10px 0; padding: 10px 14px; border: 1px solid #dde2ea; border-radius: 8px; }
-.pride-hint { color: #5d6878; }
-.pride-turn { margin: 6px 0; padding: 4px 10px; border-left: 3px solid #2f6f6b; }
+.pride-page { display: grid; grid-template-columns: minmax(500px, 43%) minmax(0, 1fr); gap: 28px; align-items: start; }
+.pride-page { padding-right: 36px; }
+.pride-clip { min-width: 0; position: sticky; top: 0; max-height: calc(100vh - 120px); overflow: hidden auto; }
+.pride-notes { min-width: 0; max-width: 720px; }
+.pride-step { margin-top: 14px; border-top: 2px solid #2f6f6b; }
+.pride-field { margin: 8px 0; padding: 6px 14px 10px; border: 1px solid #dde2ea; border-radius: 8px; }
+.pride-field h1, .pride-field h2, .pride-field h3, .pride-field h4, .pride-field h5, .pride-field h6 {
+  font-size: 16px !important; margin: 4px 0 !important; }
+.pride-hint h1, .pride-hint h2, .pride-hint h3, .pride-hint h4, .pride-hint h5, .pride-hint h6 {
+  font-size: 14px !important; font-weight: 400 !important; line-height: 1.4 !important; opacity: 0.75; }
+.pride-turn { margin: 8px 0; padding: 0 10px; border-left: 3px solid #2f6f6b; }
+.pride-turn h1, .pride-turn h2, .pride-turn h3, .pride-turn h4, .pride-turn h5, .pride-turn h6 {
+  font-size: 13px !important; margin: 0 !important; color: #2f6f6b; }
 """
 
 
@@ -248,7 +254,8 @@ def _text(field: Field, page: Page, parent: ElementTree.Element) -> None:
     assert isinstance(field, TextField)
     tag = ElementTree.SubElement(
         parent, "TextArea", name=field.name, toName=page.schema.dialogue.name, rows=str(field.rows),
-        maxSubmissions="1", editable="true",
+        maxSubmissions="1",
+        placeholder="Shift+Enter keeps the text in the draft; Submit keeps everything.", editable="true",
     )  # fmt: skip
     tag.attrib |= _required(field)
 

@@ -13,24 +13,21 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from annotate.clips import Clips, frames_a_second
-from annotate.label_config import FPS, ITEM, MEDIA, Page, control_names, label_config, page_of, task_data
+from annotate.label_config import FPS, ITEM, MEDIA, Page, control_names, label_config, page_of
 from annotate.people import Person, ensure_users, people
-from annotate.results import Context, from_results, is_unicode, to_results
+from annotate.results import Context, from_results, to_results
 from annotate.studio import Studio
+from annotate.tasks import Listed, Loads, Users, bulk_of, by_item, by_model, person_in, place_of, shared_clips
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.progress import Progress, silent
 from pride_mm.records import Annotation, Item
-from pride_mm.schema import Kind, Media, Role, Schema, Turn
+from pride_mm.schema import Role, Schema
 
 _BULK = 200
 _PAGE = 500
 _LONGEST_TITLE = 50  # the server's own limit, media included
 _EXPERTS_AN_ITEM = 20  # so that the stream of tasks still offers an item that a corpus has annotated
 _NAMESPACE = uuid.UUID("6f2b3f7e-2a53-4b8a-9a6e-0f0c1d2e3a4b")
-
-Loads = Mapping[str, list[Annotation]]
-Users = Mapping[Person, tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -50,20 +47,6 @@ class Pulled:
     annotations: tuple[Annotation, ...]
     skipped: int = 0
     empty: int = 0
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A task as the server lists it."""
-
-    item: str
-    number: int
-    context: Context
-    annotations: list[dict[str, Any]]
-
-    @property
-    def users(self) -> set[int]:
-        return {given["completed_by"] for given in self.annotations if given.get("completed_by")}
 
 
 def default_title(schema: Schema) -> str:
@@ -112,9 +95,9 @@ class Project:
             UserError: the server does not answer, or its project is not one of this schema.
         """
         bad = BadSamples() if bad is None else bad
-        loads = _by_item(annotations, bad)
+        loads = by_item(annotations, bad)
         there = {task.item: task for task in self._tasks()}
-        users = ensure_users(self.studio, (_person(a) for given in loads.values() for a in given))
+        users = ensure_users(self.studio, (person_in(a) for given in loads.values() for a in given))
         new: dict[Page, list[Item]] = {}
         before = 0
         for item in items:
@@ -131,7 +114,7 @@ class Project:
             number = self._ensure(page)
             for start in range(0, len(wanted), _BULK):
                 bulk = wanted[start : start + _BULK]
-                made = _bulk(bulk, page, _clips(page, media_root, number, self.studio), loads, users, bad)
+                made = bulk_of(bulk, page, shared_clips(page, media_root, number, self.studio), loads, users, bad)
                 self._import(number, made)
                 tasks, loaded = tasks + len(made), loaded + sum(len(task["annotations"]) for task in made)
                 done += len(bulk)
@@ -148,8 +131,8 @@ class Project:
         Slower than giving them to ``push`` with their items, which loads them in bulk.
         """
         bad = BadSamples() if bad is None else bad
-        loads = _by_item(annotations, bad)
-        users = ensure_users(self.studio, (_person(a) for given in loads.values() for a in given))
+        loads = by_item(annotations, bad)
+        users = ensure_users(self.studio, (person_in(a) for given in loads.values() for a in given))
         added, before = self._load({task.item: task for task in self._tasks()}, loads, users, bad, progress)
         return Pushed(annotations=added, annotations_before=before)
 
@@ -180,7 +163,7 @@ class Project:
                 refused = len(bad)
                 values = from_results(given.get("result") or [], task.context, place, bad)
                 if values:
-                    origin = "model" if _by_model(given) else person.origin
+                    origin = "model" if by_model(given) else person.origin
                     annotations.append(
                         Annotation(item=task.item, annotator=person.annotator, origin=origin, values={}).model_copy(
                             update={"values": values}
@@ -269,14 +252,14 @@ class Project:
             progress(added + before, total, "annotations")
             task = there.get(annotation.item)
             if task is None:
-                bad.add(SampleError(_place(annotation), None, f"no task for it in project '{self.title}'"))
+                bad.add(SampleError(place_of(annotation), None, f"no task for it in project '{self.title}'"))
                 continue
-            user, email = users[_person(annotation)]
+            user, email = users[person_in(annotation)]
             if user in task.users:
                 before += 1
                 continue
             with bad.counting():
-                result = to_results(annotation.values, task.context, _place(annotation))
+                result = to_results(annotation.values, task.context, place_of(annotation))
                 unique = str(uuid.uuid5(_NAMESPACE, f"{task.number}/{email}"))
 
                 def create(task: Listed = task, unique: str = unique, user: int = user, result: Any = result) -> bool:
@@ -295,83 +278,3 @@ class Project:
                 else:
                     before += 1
         return added, before
-
-
-def _person(annotation: Annotation) -> Person:
-    return Person(annotation.annotator, annotation.origin)
-
-
-def _place(annotation: Annotation) -> str:
-    return f"item {annotation.item}, annotator {annotation.annotator}"
-
-
-def _by_model(given: Mapping[str, Any]) -> bool:
-    """True where the page was filled in from a prediction: a model's words are never an expert's."""
-    results = given.get("result") or []
-    return bool(given.get("parent_prediction")) or any(
-        isinstance(result, dict) and str(result.get("origin", "")).startswith("prediction") for result in results
-    )
-
-
-def _by_item(annotations: Iterable[Annotation], bad: BadSamples) -> dict[str, list[Annotation]]:
-    loads: dict[str, list[Annotation]] = {}
-    for annotation in annotations:
-        given = loads.setdefault(annotation.item, [])
-        if any(_person(annotation) == _person(other) for other in given):
-            bad.add(SampleError(_place(annotation), None, "a second annotation of the same item by the same annotator"))
-        else:
-            given.append(annotation)
-    return loads
-
-
-def _clips(page: Page, media_root: Path | None, number: int, studio: Studio) -> Clips | None:
-    """The media folder of a project, known to the server; None where the page has no media."""
-    if not page.media:
-        return None
-    if media_root is None:
-        raise UserError("These items have media: say with --media-root which folder the server serves.")
-    clips = Clips(media_root, number)
-    storages = studio.call("listing media folders", studio.client.import_storage.local.list, project=number)
-    if str(clips.folder) not in {storage.path for storage in storages}:
-        studio.call(
-            f"sharing {clips.folder} (is it inside the folder that the server serves?)",
-            studio.client.import_storage.local.create,
-            project=number, title="media", path=str(clips.folder), use_blob_urls=True,
-        )  # fmt: skip
-    return clips
-
-
-def _bulk(
-    items: Iterable[Item], page: Page, clips: Clips | None, loads: Loads, users: Users, bad: BadSamples
-) -> list[dict[str, Any]]:
-    """The tasks of some items; one whose media or text is bad is counted and left out."""
-    tasks = []
-    for item in items:
-        with bad.counting():
-            urls, fps = {}, 0.0
-            for media_field in page.shown:
-                value = item.inputs.get(media_field.name)
-                if isinstance(value, Media) and clips is not None:
-                    rate = frames_a_second(item.id, media_field, value)
-                    fps = rate if media_field.kind is Kind.VIDEO and not fps else fps
-                    urls[media_field.name] = clips.place(item.id, media_field, value)
-            turns = item.inputs[page.schema.dialogue.name]
-            assert isinstance(turns, tuple)
-            if not all(is_unicode(turn.speaker + turn.text) for turn in turns if isinstance(turn, Turn)):
-                raise SampleError(item.id, page.schema.dialogue.name, "not Unicode text (half of a surrogate pair)")
-            context = Context(page, len(turns), fps)
-            tasks.append(
-                {
-                    "data": task_data(page, item.id, item.inputs, urls, fps),
-                    "annotations": list(_annotations(loads.get(item.id, []), context, users, bad)),
-                }
-            )
-    return tasks
-
-
-def _annotations(given: Iterable[Annotation], context: Context, users: Users, bad: BadSamples) -> Iterator[Any]:
-    for annotation in given:
-        with bad.counting():
-            result = to_results(annotation.values, context, _place(annotation))
-            email = users[_person(annotation)][1]
-            yield {"result": result, "completed_by": {"email": email}, "ground_truth": False}

@@ -16,6 +16,10 @@ from pride_mm.schema import Field, Kind, ScaleField, Span, Value, parse_value
 Result = dict[str, Any]
 
 
+class Refused(ValueError):
+    """A result that cannot be read; says why without a word of it."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a result needs to know of its task: the page, the number of turns, the video's frames a second."""
@@ -48,7 +52,7 @@ def to_results(values: Mapping[str, Value], context: Context, place: str) -> lis
                 {"id": f"{name}-{number}", "origin": "manual", "from_name": name, **part}
                 for number, part in enumerate(WRITERS[field.kind](field, value, context))
             ]
-        except ValueError as error:
+        except Refused as error:
             raise SampleError(place, name, str(error)) from None
     return results
 
@@ -73,11 +77,17 @@ def from_results(results: Sequence[Any], context: Context, place: str, bad: BadS
             continue
         try:
             raw = READERS[field.kind](field, parts[field.name], context)
+        except Refused as refusal:
+            bad.add(SampleError(place, field.name, str(refusal)))
+            continue
+        except (ValueError, TypeError, KeyError, IndexError):  # their messages may hold a note's text
+            bad.add(SampleError(place, field.name, "not in the form of its control"))
+            continue
+        try:
             if raw is not None:
                 values[field.name] = parse_value(field, raw, context.turns)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            reason = str(error) if isinstance(error, ValueError) else "not in the form of its control"
-            bad.add(SampleError(place, field.name, reason))
+        except ValueError as error:
+            bad.add(SampleError(place, field.name, str(error)))
     return values
 
 
@@ -96,7 +106,7 @@ def _on_dialogue(context: Context, type_: str, value: Result) -> Result:
 
 def _only(parts: list[Result]) -> Result:
     if len(parts) != 1:
-        raise ValueError(f"given {len(parts)} times")
+        raise Refused(f"given {len(parts)} times")
     value: Result = parts[0]["value"]
     return value
 
@@ -109,7 +119,7 @@ def _write_choice(field: Field, value: Any, context: Context) -> list[Result]:
 def _read_choice(field: Field, parts: list[Result], context: Context) -> Any:
     chosen = _only(parts)["choices"]
     if len(chosen) > 1:
-        raise ValueError(f"{len(chosen)} options where one is allowed")
+        raise Refused(f"{len(chosen)} options where one is allowed")
     return chosen[0] if chosen else None
 
 
@@ -126,10 +136,12 @@ def _write_scale(field: Field, value: Any, context: Context) -> list[Result]:
 
 def _read_scale(field: Field, parts: list[Result], context: Context) -> Any:
     value = _only(parts)
-    given = float(value["number"]) if "number" in value else float(_read_choice(field, parts, context) or "nan")
-    if given != int(given):
-        raise ValueError(f"not {field.allowed}")
-    return int(given)
+    given = value["number"] if "number" in value else _read_choice(field, parts, context)
+    if given is None:
+        return None
+    if not float(given).is_integer():
+        raise Refused(f"not {field.allowed}")
+    return int(float(given))
 
 
 def _write_text(field: Field, value: Any, context: Context) -> list[Result]:
@@ -144,7 +156,7 @@ def _read_text(field: Field, parts: list[Result], context: Context) -> Any:
 
 def _write_turns(field: Field, value: Any, context: Context) -> list[Result]:
     if len(value) != context.turns:
-        raise ValueError(f"{len(value)} entries for {context.turns} turns")
+        raise Refused(f"{len(value)} entries for {context.turns} turns")
     dialogue = context.page.schema.dialogue.name
     return [
         {
@@ -163,9 +175,9 @@ def _read_turns(field: Field, parts: list[Result], context: Context) -> Any:
     for part in parts:
         turn = int(part["from_name"].split("-", 1)[1])
         if not 0 <= turn < context.turns:
-            raise ValueError(f"turn {turn} of {context.turns}")
+            raise Refused(f"turn {turn} of {context.turns}")
         if options[turn] is not None:
-            raise ValueError(f"turn {turn} is given twice")
+            raise Refused(f"turn {turn} is given twice")
         options[turn] = _read_choice(field, [part], context)
     return options if any(option is not None for option in options) else None
 
