@@ -1,11 +1,14 @@
 """A synthesised voice whose prosody follows the mood: eSpeak NG, driven through ctypes.
 
 The library and its voices come with the package ``espeakng-loader`` (GPL-3, hence an extra). It has
-one state for the whole process, so one ``Voice`` speaks at a time.
+one state for the whole process, so only one ``Voice`` may speak at a time.
 """
 
+import _ctypes
 import ctypes
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,7 @@ Wave = NDArray[np.float32]
 
 _RETRIEVAL, _UTF8 = 1, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
-_CALM_RATE = 165  # words a minute of a neutral voice
+_PLAIN_RATE = 165  # words a minute of a neutral voice
 
 
 class Prosody(Frozen):
@@ -39,12 +42,9 @@ class Prosody(Frozen):
 class Voice:
     """eSpeak NG's English voices. ``rate`` is the samples a second of what ``say`` returns."""
 
-    _library: ClassVar[Any] = None
-    rate: ClassVar[int] = 0
-
     def __init__(self) -> None:
-        if Voice._library is None:
-            Voice._library, Voice.rate = _open()
+        with _espeak() as (_, rate):
+            self.rate = rate
 
     def say(self, text: str, variant: str, pitch: int, prosody: Prosody) -> Wave:
         """Speak ``text``: mono samples (N,) in [-1, 1], without the silence around them.
@@ -59,7 +59,7 @@ class Voice:
         return _colour(wave, self.rate, prosody)
 
     def _speak(self, text: str, variant: str, pitch: int, prosody: Prosody) -> Wave:
-        library, parts = Voice._library, list[NDArray[np.int16]]()
+        parts: list[NDArray[np.int16]] = []
 
         def collect(samples: Any, count: int, _events: Any) -> int:
             if samples and count > 0:
@@ -67,22 +67,17 @@ class Voice:
             return 0
 
         heard = _CALLBACK(collect)  # kept in a name: eSpeak holds no reference to it
-        library.espeak_SetSynthCallback(heard)
-        if library.espeak_SetVoiceByName(f"en-us+{variant}".encode()) != 0:
-            raise UserError(
-                f"eSpeak NG has no voice variant '{variant}'; its variants are named in its folder voices/!v."
-            )
-        settings = (
-            (_RATE, round(_CALM_RATE * prosody.rate)),
-            (_PITCH, pitch + prosody.pitch),
-            (_RANGE, 50 + prosody.range),
-        )
-        for setting, value in settings:
-            library.espeak_SetParameter(setting, max(0, value) if setting == _RATE else min(99, max(0, value)), 0)
-        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breath is noise; the same noise every time
-        words = text.encode() + b"\0"
-        library.espeak_Synth(words, ctypes.c_size_t(len(words)), 0, 1, 0, _UTF8, None, None)
-        library.espeak_Synchronize()
+        with _espeak() as (library, _):
+            library.espeak_SetSynthCallback(heard)
+            if library.espeak_SetVoiceByName(f"en-us+{variant}".encode()) != 0:
+                raise UserError(f"eSpeak NG has no voice variant '{variant}'; they are named in its folder voices/!v.")
+            words = text.encode() + b"\0"
+            library.espeak_SetParameter(_RATE, round(_PLAIN_RATE * prosody.rate), 0)
+            library.espeak_SetParameter(_PITCH, min(99, max(0, pitch + prosody.pitch)), 0)
+            library.espeak_SetParameter(_RANGE, min(99, max(0, 50 + prosody.range)), 0)
+            library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breath is noise; the same noise every time
+            library.espeak_Synth(words, ctypes.c_size_t(len(words)), 0, 1, 0, _UTF8, None, None)
+            library.espeak_Synchronize()
         if not parts:
             raise UserError(f"eSpeak NG said nothing for {text!r}.")
         return np.concatenate(parts).astype(np.float32) / 32768.0
@@ -91,7 +86,9 @@ class Voice:
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def _open() -> tuple[Any, int]:
+@contextmanager
+def _espeak() -> Iterator[tuple[Any, int]]:
+    """The library and its sample rate, loaded anew: what it said before colours what it says next, unless it is unloaded."""
     try:
         import espeakng_loader
     except ImportError:
@@ -103,7 +100,11 @@ def _open() -> tuple[Any, int]:
     rate = library.espeak_Initialize(_RETRIEVAL, 0, espeakng_loader.get_data_path().encode(), 0)
     if rate <= 0:
         raise UserError("eSpeak NG does not start; reinstall it with  pip install --force-reinstall espeakng-loader.")
-    return library, int(rate)
+    try:
+        yield library, int(rate)
+    finally:
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
 
 
 def _trim(wave: Wave, floor: float = 0.003) -> Wave:
