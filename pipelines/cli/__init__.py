@@ -13,6 +13,8 @@ import typer
 from pipelines.cli import demo, evaluate, ingest, label, learn, shards, talk
 from pride_mm.errors import UserError
 
+_STOPPED = 130
+
 app = typer.Typer(
     name="pride",
     help="Distil empathetic, multimodal dialogue models with privileged information.",
@@ -41,13 +43,14 @@ def run(arguments: Sequence[str]) -> int:
         complain(str(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        complain("Stopped. Nothing half-written was left under its final name; run the same command again.")
-        return 130
+        code = _STOPPED
     except Exception as error:
         if not hasattr(error, "exit_code"):
             raise
         error.show() if hasattr(error, "show") else None
         return int(error.exit_code)
+    if code == _STOPPED:  # typer, too, makes this code of a Ctrl-C
+        complain("Stopped. Nothing half-written was left under its final name; run the same command again.")
     return code if isinstance(code, int) else 0
 
 
