@@ -88,7 +88,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @contextmanager
 def _espeak() -> Iterator[tuple[Any, int]]:
-    """The library and its sample rate, loaded anew: what it said before colours what it says next, unless it is unloaded."""
+    """The library and its sample rate, loaded anew: what it has said would else colour what it says next."""
     try:
         import espeakng_loader
     except ImportError:
