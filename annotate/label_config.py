@@ -40,7 +40,7 @@ _SYNC = "clip"
 _SELECT = {"layout": "select"}
 _INLINE = {"layout": "inline", "showInline": "true"}
 _STYLE = """
-.pride-page { display: grid; grid-template-columns: minmax(500px, 43%) minmax(0, 1fr); gap: 28px; align-items: start; }
+.pride-page { display: grid; grid-template-columns: minmax(540px, 43%) minmax(0, 1fr); gap: 28px; align-items: start; }
 .pride-page { padding-right: 36px; }
 .pride-clip { min-width: 0; position: sticky; top: 0; max-height: calc(100vh - 120px); overflow: hidden auto; }
 .pride-notes { min-width: 0; max-width: 720px; }
@@ -145,15 +145,16 @@ def task_data(
         if field.name in urls:
             data[field.name] = urls[field.name]
         elif field.kind is Kind.DIALOGUE:
-            data[field.name] = [_turn(turn) for turn in inputs[field.name]]  # type: ignore[union-attr]
+            data[field.name] = [_turn(turn, page.marked is not None) for turn in inputs[field.name]]  # type: ignore[union-attr]
         else:
             data[field.name] = _as_text(inputs.get(field.name, ""))
     return data
 
 
-def _turn(turn: object) -> dict[str, object]:
+def _turn(turn: object, timed: bool) -> dict[str, object]:
+    """A turn of the transcript; without a clip its times would only give play buttons that play nothing."""
     assert isinstance(turn, Turn)
-    return turn.model_dump(exclude_none=True)
+    return turn.model_dump(exclude_none=True, exclude=set() if timed else {"start", "end"})
 
 
 def _as_text(value: Value) -> str:

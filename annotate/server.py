@@ -230,7 +230,7 @@ class LocalServer:
 
     def _launch(self, command: Path) -> None:
         assert self._lock is not None
-        with self.log.open("ab") as log:
+        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
                 [command, "start", "--no-browser", "--internal-host", HOST, "--port", str(self.port)],
                 env=environment(self.data_dir, self.credentials),
@@ -263,7 +263,6 @@ class LocalServer:
                 raise UserError(f"Label Studio did not answer in {_FIRST_START:.0f} s; see the end of {self.log}.")
             time.sleep(0.3)
         self._verify()
-        self._progress(int(time.monotonic() - begin), None, f"Label Studio answers at {self.url}")
 
     def _verify(self) -> None:
         status, body = ask(self.port, "/api/current-user/whoami", self.credentials.token)

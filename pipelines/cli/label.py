@@ -41,9 +41,14 @@ def serve(
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    server = LocalServer(data_dir, port)
-    complain("Starting Label Studio; the first time it makes its database, which takes about a minute.")
-    with server:
+    told: list[str] = []
+
+    def tell(done: int, total: int | None = None, note: str = "") -> None:
+        if note not in told:
+            told.append(note)
+            complain(f"{note} ...")
+
+    with LocalServer(data_dir, port, progress=tell) as server:
         say(f"Label Studio runs at {server.url}")
         say(f"  sign in as {server.credentials.email}, the password is in {data_dir / 'credentials.json'}")
         say("  next, in another terminal: pride label push items.jsonl")

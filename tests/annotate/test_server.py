@@ -154,8 +154,11 @@ def test_only_the_media_folder_is_served(server: LocalServer, studio: object) ->
 
 
 @pytest.mark.label_studio
-@pytest.mark.slow
-def test_it_stops_and_starts_again_with_what_it_had(tmp_path: Path) -> None:
+def test_it_stops_and_starts_again_with_what_it_had(server: LocalServer, tmp_path: Path) -> None:
+    # the database of the running server spares this test the minute that a first start takes
+    for folder in ("studio", "home"):
+        shutil.copytree(server.data_dir / folder, tmp_path / "ls" / folder)
+    shutil.copy(server.data_dir / "credentials.json", tmp_path / "ls")
     with LocalServer(tmp_path / "ls", 0) as first:
         pid, port, token = first.pid, first.port, first.credentials.token
         assert pid is not None
@@ -166,5 +169,8 @@ def test_it_stops_and_starts_again_with_what_it_had(tmp_path: Path) -> None:
     with LocalServer(tmp_path / "ls", port) as again:
         assert again.credentials.token == token
         connect(again.url, token)
+    (tmp_path / "ls" / "credentials.json").unlink()
+    with pytest.raises(UserError, match="does not know the token"):
+        LocalServer(tmp_path / "ls", 0).start()
     left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert f"--port {port}" not in left
