@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pride_mm.media.container import MediaError, Source, VideoInfo, opened, probe, video_stream
+from pride_mm.media.container import MediaError, Source, VideoInfo, opened, probe_pictures, video_stream
 
 _DECORD_CONTAINERS = ("mp4", "matroska")
 
@@ -32,12 +32,8 @@ def read_frames(source: Source, count: int, size: int) -> UInt8[Tensor, "F 3 H W
     """
     from torchvision.transforms.v2.functional import center_crop, resize
 
-    info = probe(source)
-    if info.video is None:
-        raise MediaError("has no pictures")
-    if info.video.frames == 0:
-        raise MediaError("has no frame in it")
-    pictures = _decode(source, info.container, info.video, spaced(info.video.frames, count))
+    container, video = probe_pictures(source)
+    pictures = _decode(source, container, video, spaced(video.frames, count))
     cropped: Tensor = center_crop(resize(pictures, [size], antialias=True), [size])
     return cropped
 
