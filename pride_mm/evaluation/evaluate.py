@@ -1,0 +1,328 @@
+"""Compare runs on one split: the same samples, the same decoding, no notes for anyone but the teacher."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pride_mm.data.shards import Sample, ShardReader, ShardSet
+from pride_mm.data.teaching import Lesson
+from pride_mm.errors import BadSamples, SampleError, UserError
+from pride_mm.evaluation import metrics
+from pride_mm.evaluation.gold import majority, read_gold, spread, written_baselines
+from pride_mm.evaluation.leakage import Leakage, Overlap, OverlapCounter, check_leakage
+from pride_mm.evaluation.predictions import Examinee, labelled, read_samples
+from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Run
+from pride_mm.progress import Progress, silent
+from pride_mm.schema import Role, classes
+from pride_mm.student import load_student
+from pride_mm.teacher.cache import open_cache
+from pride_mm.training.checkpoint import best
+from pride_mm.training.history import read_history
+
+SHOWN = 8
+LEAK_SAMPLES = 8
+
+
+@dataclass
+class _Session:
+    """One evaluation on its way."""
+
+    shards: ShardSet
+    split: str
+    samples: int
+    bad: BadSamples
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.schema = self.shards.schema
+        self.gold = read_gold(self.shards, self.split, self.bad)
+        if not self.gold.keys:
+            raise UserError(f"The split '{self.split}' of {self.shards.folder} has no samples to evaluate on.")
+        self.train = read_gold(self.shards, "train", self.bad) if self.shards.splits.get("train") else None
+        self.reader = self.shards.samples(self.split)
+        self.why_no_teacher = ""
+        place = {key: number for number, key in enumerate(self.reader.keys)}
+        asked = spread([key for key in self.gold.keys if key in self.gold.responses] or self.gold.keys, self.samples)
+        self.asked = read_samples(self.reader, [place[key] for key in asked], BadSamples(len(asked)))
+        # Samples without a gold response are met too: only sound and face may tell there.
+        self.shown = read_samples(self.reader, [place[key] for key in spread(self.gold.keys, SHOWN)], BadSamples(SHOWN))
+
+    def run(self, folder: Path, name: str) -> Run:
+        """Evaluate one run's best checkpoint."""
+        settings = _settings(folder)
+        checkpoint = best(folder)
+        student, tokenizer, served = load_student(checkpoint / "student")
+        if served.sha256 != self.schema.served().sha256:
+            raise UserError(
+                f"The student of {folder} was trained with another schema ('{served.name}', version {served.version}) "
+                f"than {self.shards.folder} holds: give the shards it was trained on, or train again."
+            )
+        examinee = Examinee(student, tokenizer, self.schema, int(settings.get("data.max_response", 64)))
+        broken = BadSamples(len(self.reader))
+        found = examinee.predict(self.reader, self.gold, broken, progress=self._step(f"{name}: scoring"))
+        self._count(broken)
+        self.asked = [sample for sample in self.asked if sample.key in found.seen]
+        self.shown = [sample for sample in self.shown if sample.key in found.seen]
+        wanted = {sample.key: sample for sample in [*self.asked, *self.shown]}
+        answers = examinee.answers(list(wanted.values()), progress=self._step(f"{name}: answering"))
+        heads = {}
+        for head, keys in labelled(found.read, self.gold).items():
+            scores = metrics.head_scores(
+                keys,
+                self.gold.group_of(keys),
+                [self.gold.labels[head][key] for key in keys],
+                [found.read[head][key] for key in keys],
+                classes(self.schema.get(head)),  # type: ignore[arg-type]
+            )
+            if scores is not None:
+                heads[head] = scores
+        return Run(
+            name=name,
+            checkpoint=checkpoint.name,
+            parameters=sum(weight.numel() for weight in student.parameters()),
+            settings=settings,
+            history=_history(folder),
+            likelihood=found.likelihood,
+            heads=heads,
+            answers=answers,
+            attention=found.attention,
+            leakage=self._leakage(examinee),
+        )
+
+    def _count(self, broken: BadSamples) -> None:
+        """Count what is broken once, though every run meets it."""
+        known = {error.place for error in self.bad}
+        for error in broken:
+            if error.place not in known:
+                self.bad.add(error)
+
+    def _step(self, note: str) -> Progress:
+        return lambda done, total=None, _="": self.progress(done, total, note)
+
+    def _leakage(self, examinee: Examinee) -> Leakage | None:
+        if not self.schema.privileged:
+            return None
+        keys = spread(self.gold.keys, LEAK_SAMPLES)
+        reader = self._with_notes() or self.reader
+        place = {key: number for number, key in enumerate(reader.keys)}
+        samples = read_samples(reader, [place[key] for key in keys], BadSamples(len(keys)))
+        samples = [sample for sample in samples if examinee.fine(sample, BadSamples(1))]
+        return check_leakage(self.schema, samples, examinee.collator, examinee.everything) if samples else None
+
+    def _with_notes(self) -> ShardReader | None:
+        """The split with its notes, or None at a site that was not given them."""
+        try:
+            return self.shards.samples(self.split, (Role.INPUT, Role.TARGET, Role.PRIVILEGED))
+        except UserError:
+            return None
+
+    def overlap(self) -> dict[str, Overlap]:
+        """How much of the notes stands in inputs and responses."""
+        counter = OverlapCounter(self.schema)
+        reader = self._with_notes() if self.schema.privileged else None
+        if reader is None:
+            return {}
+        for place in range(len(reader)):
+            try:
+                counter.add(reader[place])
+            except SampleError:
+                continue  # named already where the split was scored
+        return counter.result()
+
+    # ---- the table ----------------------------------------------------------------------------
+
+    @property
+    def answered(self) -> list[str]:
+        """The keys whose generated answers are compared with gold ones."""
+        return [sample.key for sample in self.asked if sample.key in self.gold.responses]
+
+    def contender(self, run: Run) -> Contender:
+        scores = {
+            "perplexity": metrics.perplexity(run.likelihood),
+            "bits_per_byte": metrics.bits_per_byte(run.likelihood),
+        }
+        found = self._written([run.answers[key] for key in self.answered])
+        for head, read in run.heads.items():
+            scores |= {f"{head}.accuracy": read.accuracy, f"{head}.macro_f1": read.macro_f1}
+        known = {name: score for name, score in scores.items() if score is not None}
+        return Contender(run.name, "run", known | (found.scores if found else {}), found.empty if found else ())
+
+    def _written(self, texts: Sequence[str]) -> metrics.Written | None:
+        keys = self.answered
+        return metrics.written(keys, texts, [self.gold.responses[key] for key in keys]) if keys else None
+
+    def teacher(self, like: metrics.Likelihood) -> Contender | None:
+        """The teacher's own likelihood of the gold responses that the students scored, from its cache."""
+        try:
+            open_cache(self.shards)
+            reader = self.shards.samples(self.split, roles=(), teacher=True)
+        except UserError as error:
+            self.why_no_teacher = str(error)
+            return None
+        sizes = dict(zip(like.keys, zip(like.tokens, like.bytes, strict=True), strict=True))
+        found = []
+        for place, key in enumerate(reader.keys):
+            if key not in sizes:
+                continue
+            try:
+                lesson = Lesson.from_bytes(reader[place].teacher or b"")
+            except (SampleError, ValueError):
+                continue
+            tokens = len(lesson.gold_log_probs)
+            if not lesson.written and tokens == sizes[key][0]:
+                found.append((key, -float(lesson.gold_log_probs.double().sum()), tokens, sizes[key][1]))
+        if not found:
+            return None
+        keys, nats, tokens_, sizes_ = zip(*found, strict=True)
+        given = metrics.Likelihood(keys, tuple(self.gold.group_of(keys)), nats, tokens_, sizes_)
+        scores = {"perplexity": metrics.perplexity(given), "bits_per_byte": metrics.bits_per_byte(given)}
+        return Contender(
+            "teacher, with notes", "teacher", {name: score for name, score in scores.items() if score is not None}
+        )
+
+    def baselines(self) -> list[Contender]:
+        rows = []
+        if self.answered:
+            for name, texts in written_baselines(self.answered, self.gold).items():
+                found = self._written(texts)
+                assert found is not None
+                rows.append(Contender(name, "baseline", found.scores, found.empty))
+        scores: dict[str, metrics.Score] = {}
+        for head, number in majority(self.schema, self.train, self.gold).items():
+            keys = [key for key in self.gold.keys if key in self.gold.labels[head]]
+            labels = [self.gold.labels[head][key] for key in keys]
+            names = classes(self.schema.get(head))  # type: ignore[arg-type]
+            guessed = metrics.head_scores(keys, self.gold.group_of(keys), labels, [number] * len(keys), names)
+            assert guessed is not None
+            scores |= {f"{head}.accuracy": guessed.accuracy, f"{head}.macro_f1": guessed.macro_f1}
+        return [*rows, Contender("most common class", "baseline", scores)] if scores else rows
+
+    def differences(self, base: Run, run: Run) -> list[Difference]:
+        found = [("perplexity", metrics.perplexity_difference(run.likelihood, base.likelihood), -1)]
+        for head in run.heads:
+            if head in base.heads:
+                score = metrics.accuracy_difference(
+                    run.heads[head], base.heads[head], self.gold.labels[head], self.gold.groups
+                )
+                found.append((f"{head}.accuracy", score, 1))
+        return [
+            Difference(metric, run.name, base.name, score, _better(score, sign))
+            for metric, score, sign in found
+            if score is not None
+        ]
+
+    def examples(self, runs: Sequence[Run]) -> tuple[Example, ...]:
+        return tuple(self._example(sample, runs) for sample in self.shown)
+
+    def _example(self, sample: Sample, runs: Sequence[Run]) -> Example:
+        heads = {head.name: classes(head) for head in self.schema.heads}
+        media = [field.label for field in self.schema.inputs if isinstance(sample.inputs.get(field.name), bytes)]
+        return Example(
+            key=sample.key,
+            turns=sample.inputs[self.schema.dialogue.name],  # type: ignore[arg-type]
+            media=tuple(media),
+            response=self.gold.responses.get(sample.key),
+            labels={
+                self.schema.get(name).label: names[self.gold.labels[name][sample.key]]
+                for name, names in heads.items()
+                if sample.key in self.gold.labels[name]
+            },
+            answers={run.name: run.answers[sample.key] for run in runs},
+            read={
+                run.name: {
+                    self.schema.get(name).label: head.classes[head.predicted[sample.key]]
+                    for name, head in run.heads.items()
+                    if sample.key in head.predicted
+                }
+                for run in runs
+            },
+        )
+
+
+def evaluate(
+    runs: Sequence[Path],
+    shards: ShardSet,
+    split: str,
+    samples: int = 100,
+    bad: BadSamples | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Compare the best checkpoints of some runs; the first is the base that the others are held against.
+
+    Args:
+        runs: folders ``runs/NAME``.
+        shards: the shards they were trained on, or others of the same schema.
+        split: what to evaluate on.
+        samples: how many answers to generate.
+        bad: counts samples that cannot be read.
+        progress: called with a note that names run and step.
+
+    Raises:
+        UserError: not a run, a run of another schema, or an empty split.
+    """
+    counted = bad if bad is not None else BadSamples()
+    session = _Session(shards, split, samples, counted, progress)
+    names = _names(runs)
+    for folder in runs:
+        _settings(folder)
+    found = [session.run(folder, name) for folder, name in zip(runs, names, strict=True)]
+    teacher = session.teacher(found[0].likelihood)
+    baselines = session.baselines()
+    rows = [*(session.contender(run) for run in found), *([teacher] if teacher else []), *baselines]
+    return Evaluation(
+        schema=shards.schema.name,
+        split=split,
+        samples=len(session.gold.keys),
+        groups=len(set(session.gold.groups.values())),
+        with_response=len(session.gold.responses),
+        generated=len(session.answered),
+        runs=tuple(found),
+        contenders=tuple(rows),
+        differences=tuple(d for run in found[1:] for d in session.differences(found[0], run)),
+        overlap=session.overlap(),
+        examples=session.examples(found),
+        measured=metrics.signatures(len(session.answered))
+        | ({} if teacher else {"teacher": f"not shown. {session.why_no_teacher}"}),
+        privileged=tuple(field.name for field in shards.schema.privileged),
+        bad=tuple(str(error) for error in counted),
+        titles={head.name: head.label for head in shards.schema.heads},
+    )
+
+
+def _better(score: metrics.Score, sign: int) -> bool | None:
+    if score.interval is None or not score.interval.excludes_zero:
+        return None
+    return sign * score.value > 0
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"Two runs have the same name ({', '.join(names)}): rename a folder, the report needs to tell them."
+        )
+    return names
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    path = run / "settings.json"
+    if not path.is_file():
+        raise UserError(f"{run} is not a run: it has no settings.json. Give a folder that 'pride train' has written.")
+    try:
+        return _flat(json.loads(path.read_bytes()))
+    except json.JSONDecodeError:
+        raise UserError(f"{path} is not JSON: run 'pride train' again under another name.") from None
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, entry in value.items():
+        flat |= _flat(entry, f"{prefix}{name}.") if isinstance(entry, dict) else {f"{prefix}{name}": entry}
+    return flat
+
+
+def _history(run: Path) -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl"
+    return read_history(path) if path.is_file() else []

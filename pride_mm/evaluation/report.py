@@ -1,0 +1,178 @@
+"""``report.html``: one self-contained page that a person reads, on screen or in print.
+
+It shows inputs, targets and answers; of notes it shows names of fields and rates, never a word.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pride_mm.evaluation import figures
+from pride_mm.evaluation.metrics import Score
+from pride_mm.evaluation.results import Contender, Difference, Evaluation
+from pride_mm.page import write_page
+
+_TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of scores. ``better`` is +1 where more is better, -1 where less is, 0 where neither."""
+
+    key: str
+    title: str
+    better: int
+    digits: int = 1
+
+
+def columns(evaluation: Evaluation) -> list[Column]:
+    """The columns that at least one contender has a score for."""
+    known = [
+        Column("perplexity", "Perplexity", -1, 2),
+        Column("bits_per_byte", "Bits per byte", -1, 3),
+        Column("bleu", "BLEU", 1),
+        Column("rouge_l", "ROUGE-L", 1),
+        Column("distinct_1", "Distinct-1", 0),
+        Column("distinct_2", "Distinct-2", 0),
+        Column("empty", "Empty", -1, 0),
+    ]
+    for name, title in evaluation.titles.items():
+        known += [
+            Column(f"{name}.accuracy", f"{title}, accuracy", 1),
+            Column(f"{name}.macro_f1", f"{title}, macro-F1", 1),
+        ]
+    return [column for column in known if any(column.key in row.scores for row in evaluation.contenders)]
+
+
+def best(evaluation: Evaluation, column: Column) -> set[str]:
+    """The students that lead a column; nobody where there is one student only, or none is better."""
+    scores = {
+        c.name: c.scores[column.key].value for c in evaluation.contenders if c.what == "run" and column.key in c.scores
+    }
+    if len(scores) < 2 or not column.better:
+        return set()
+    lead = max(scores.values(), key=lambda value: column.better * value)
+    leaders = {name for name, value in scores.items() if value == lead}
+    return leaders if len(leaders) < len(scores) else set()
+
+
+def number(value: float, digits: int) -> str:
+    """A number as the table shows it."""
+    return f"{value:,.{digits}f}"
+
+
+def sentence(evaluation: Evaluation) -> str:
+    """What was compared, in one sentence."""
+    names = [run.name for run in evaluation.runs]
+    who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    others = [row.name for row in evaluation.contenders if row.what != "run"]
+    return (
+        f"{'The student' if len(names) == 1 else 'The students'} {who} answered the {evaluation.split} split of "
+        f"'{evaluation.schema}' without any expert's notes ({evaluation.samples:,} samples of {evaluation.groups:,} "
+        f"groups, {evaluation.with_response:,} with a gold response), beside {', '.join(others)}."
+    )
+
+
+def _scores(evaluation: Evaluation) -> list[dict[str, Any]]:
+    table = columns(evaluation)
+    leaders = {column.key: best(evaluation, column) for column in table}
+    return [
+        {
+            "name": row.name,
+            "what": row.what,
+            "cells": [
+                {
+                    "text": number(row.scores[column.key].value, column.digits),
+                    "range": _range(row.scores[column.key], column.digits),
+                    "best": row.what == "run" and row.name in leaders[column.key],
+                }
+                if column.key in row.scores
+                else None
+                for column in table
+            ],
+        }
+        for row in evaluation.contenders
+    ]
+
+
+def _range(score: Score, digits: int) -> str:
+    if score.interval is None:
+        return ""
+    return f"{number(score.interval.low, digits)} to {number(score.interval.high, digits)}"
+
+
+def _measured_on(evaluation: Evaluation) -> list[tuple[str, str]]:
+    found = []
+    for column in columns(evaluation):
+        sizes = sorted({(row.scores[column.key].n, row.scores[column.key].unit) for row in _with(evaluation, column)})
+        found.append((column.title, ", ".join(f"{n:,} {unit}" for n, unit in sizes)))
+    return found
+
+
+def _with(evaluation: Evaluation, column: Column) -> list[Contender]:
+    return [row for row in evaluation.contenders if column.key in row.scores]
+
+
+def verdict(difference: Difference) -> str:
+    """What a difference says, in words."""
+    if difference.better is None:
+        if difference.score.interval is None:
+            return "not enough groups to tell"
+        return "no difference that this test set can show"
+    return f"{difference.run if difference.better else difference.base} is better"
+
+
+def _differences(evaluation: Evaluation) -> list[dict[str, str]]:
+    titles = {column.key: column for column in columns(evaluation)}
+    return [
+        {
+            "metric": titles[d.metric].title,
+            "pair": f"{d.run} − {d.base}",
+            "value": f"{d.score.value:+.2f}",
+            "range": "" if d.score.interval is None else f"{d.score.interval.low:+.2f} to {d.score.interval.high:+.2f}",
+            "n": f"{d.score.n:,} {d.score.unit}"
+            + ("" if d.score.interval is None else f", {d.score.interval.groups:,} groups"),
+            "verdict": verdict(d),
+        }
+        for d in evaluation.differences
+    ]
+
+
+def _settings(evaluation: Evaluation) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(name for run in evaluation.runs for name in run.settings))
+    rows: list[dict[str, Any]] = [
+        {"name": name, "values": [str(run.settings.get(name, "—")) for run in evaluation.runs]} for name in names
+    ]
+    for row in rows:
+        row["differs"] = len(set(row["values"])) > 1
+    return sorted(rows, key=lambda row: not row["differs"])
+
+
+def write_report(path: Path, evaluation: Evaluation) -> None:
+    """Write the page, whole or not at all."""
+    runs = evaluation.runs
+    write_page(
+        path,
+        _TEMPLATE,
+        title=f"Evaluation: {', '.join(run.name for run in runs)}",
+        evaluation=evaluation,
+        sentence=sentence(evaluation),
+        columns=columns(evaluation),
+        scores=_scores(evaluation),
+        measured_on=_measured_on(evaluation),
+        differences=_differences(evaluation),
+        empty=[(row.name, row.empty) for row in evaluation.contenders if row.empty],
+        curves=figures.curves(runs),
+        attention=figures.attention(runs),
+        heads=[
+            {
+                "title": title,
+                "accuracy": figures.class_accuracy(runs, name),
+                "confusion": [figures.confusion(run.name, run.heads[name]) for run in runs if name in run.heads],
+            }
+            for name, title in evaluation.titles.items()
+            if any(name in run.heads for run in runs)
+        ],
+        settings=_settings(evaluation),
+        colours={run.name: figures.COLOURS[place % len(figures.COLOURS)] for place, run in enumerate(runs)},
+    )
