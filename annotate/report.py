@@ -66,7 +66,7 @@ def _bars(rows: Sequence[FieldAgreement]) -> "Figure":
     axes.axvline(0.0, color="#1d2430", linewidth=0.8)
     for mark in (0.667, 0.8):
         axes.axvline(mark, color="#5d6878", linewidth=0.8, linestyle=":")
-    axes.set_xlim(min(0.0, *values) - 0.08 if min(values) < 0 else 0.0, 1.1)
+    axes.set_xlim(min(values) - 0.2 if min(values) < 0 else 0.0, 1.1)
     axes.invert_yaxis()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False, labelsize=9)

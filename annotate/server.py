@@ -194,7 +194,8 @@ class LocalServer:
         """Stop the server and whatever it started; harmless when it does not run."""
         process, self._process = self._process, None
         if process is not None:
-            for sign, patience in ((signal.SIGINT, 8.0), (signal.SIGTERM, 4.0), (signal.SIGKILL, 4.0)):
+            # not SIGINT: whoever is started in the background of a script ignores it
+            for sign, patience in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 4.0)):
                 try:
                     os.killpg(process.pid, sign)
                     process.wait(patience)
