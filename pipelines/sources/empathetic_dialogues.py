@@ -2,7 +2,8 @@
 
 Read from JSON lines (one dialogue a line), from the original CSV (one utterance a line, commas
 written as ``_comma_``, no quoting) or through ``datasets``. Each answer of the listener gives one
-row: the dialogue's own columns, and ``turn``, ``turns`` (those before) and ``answer``.
+row: the dialogue's own columns, and ``turn``, ``turns`` (those before) and ``answer``. A dialogue
+that ends before the listener has said a word (three in 25,000) gives none.
 """
 
 from collections.abc import Iterable, Iterator
