@@ -110,6 +110,9 @@ def cut_layers(model: PreTrainedModel, layers: int | None) -> tuple[PreTrainedCo
     for key, value in model.config.to_dict().items():
         if isinstance(value, list | tuple) and len(value) == total and total > 1:
             setattr(config, key, [value[index] for index in kept])
+    # How a file was packed says nothing of the copy, whose weights are plain.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
     config.num_hidden_layers = len(kept)
     config.dtype = torch.float32
     number = {old: new for new, old in enumerate(kept)}

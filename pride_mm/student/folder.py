@@ -1,6 +1,8 @@
 """A student's folder: a plain Hugging Face model with its tokenizer. Safetensors and JSON only; nothing in it runs."""
 
+import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,17 @@ from pride_mm.student.network import Student
 
 def save_student(folder: Path, student: Student, tokenizer: Any) -> None:
     """Write a student and its tokenizer to ``folder``, which appears under its name only when it is whole."""
-    partial = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    beside = folder.with_name(folder.name + PARTIAL)
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
     try:
-        student.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        student.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
         if folder.exists():
             shutil.rmtree(folder)
-        partial.rename(folder)
+        beside.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def load_student(folder: Path) -> tuple[Student, Any, Schema]:
@@ -39,6 +41,7 @@ def load_student(folder: Path) -> tuple[Student, Any, Schema]:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a whole student: {name} is missing.")
+        _load(name, folder, partial(_parse, folder / name))
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} is not a whole student: model.safetensors is missing.")
     config = _load("config.json", folder, lambda: StudentConfig.from_pretrained(folder))
@@ -54,6 +57,10 @@ def load_student(folder: Path) -> tuple[Student, Any, Schema]:
         raise UserError(f"{folder / 'model.safetensors'} does not fit its config.json: {', '.join(wrong[:5])}.")
     tokenizer = _load("tokenizer.json", folder, lambda: AutoTokenizer.from_pretrained(folder))
     return student.eval(), tokenizer, config.schema
+
+
+def _parse(file: Path) -> Any:
+    return json.loads(file.read_text())
 
 
 def _load(name: str, folder: Path, load: Any) -> Any:

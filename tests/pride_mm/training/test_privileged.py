@@ -1,0 +1,130 @@
+"""The privileged path: its own softmax, its own chances, and nothing left of it where notes are dropped."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pride_mm.data.batch import Padded
+from pride_mm.schema import load_schema
+from pride_mm.student import Student, load_student, save_student
+from pride_mm.student.backbone import load_backbone
+from pride_mm.training.privileged import PrivilegedPath
+
+FIELDS = ("feelings", "situation")
+
+
+@pytest.fixture(scope="module")
+def loaded(small_model: Path):
+    torch.manual_seed(0)
+    model, tokenizer = load_backbone(small_model)
+    return Student.from_backbone(model, load_schema("pride"), layers=2), tokenizer
+
+
+@pytest.fixture
+def path() -> PrivilegedPath:
+    path = PrivilegedPath(FIELDS, 64, 8, field_dropout=0.3, row_dropout=0.5, seed=3)
+    torch.nn.init.ones_(path.attention.gate)
+    return path
+
+
+def ids(seed: int, rows: int = 6, length: int = 5) -> Padded:
+    make = torch.Generator().manual_seed(seed)
+    return Padded(torch.randint(3, 500, (rows, length), generator=make), torch.ones(rows, length, dtype=torch.bool))
+
+
+def notes(absent: tuple[int, ...] = ()) -> dict[str, Padded]:
+    made = {name: ids(seed) for seed, name in enumerate(FIELDS)}
+    for note in made.values():
+        note.mask[list(absent)] = False
+    return made
+
+
+def test_dropped_rows_equal_the_deploy_pass_by_bit(loaded, path):
+    student = loaded[0].train()
+    inputs, response = {"dialogue": ids(7)}, ids(8)
+    latents = path.encode(notes(absent=(5,)), student.get_input_embeddings())
+    path.generator.manual_seed(1)
+    read = path.read(latents)
+    path.generator.manual_seed(1)
+    dropped = ~(torch.rand(6, generator=path.generator) >= 0.5) | ~latents.present
+    assert dropped[5]
+    assert 0 < dropped.sum() < 6
+    deploy, noted = student.respond(inputs, response), student.respond(inputs, response, read)
+    same = (deploy.hidden == noted.hidden).flatten(1).all(1)
+    assert torch.equal(same, dropped)
+
+
+def test_the_gate_starts_shut_and_learns(loaded):
+    path = PrivilegedPath(FIELDS, 64, 8, row_dropout=0.0, field_dropout=0.0)
+    student = loaded[0]
+    read = path.read(path.encode(notes(), student.get_input_embeddings()))
+    inputs, response = {"dialogue": ids(7)}, ids(8)
+    out = student.respond(inputs, response, read)
+    assert torch.equal(out.hidden, student.respond(inputs, response).hidden)
+    out.hidden.square().sum().backward()
+    assert path.attention.gate.grad != 0
+    student.zero_grad()
+
+
+def test_its_chances_leave_all_others_alone(loaded, path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    path.read(path.encode(notes(), loaded[0].get_input_embeddings()))
+    PrivilegedPath(FIELDS, 64, 8)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_no_notes_at_all_is_zero_with_a_gradient(loaded, path):
+    embedding = loaded[0].get_input_embeddings()
+    latents = path.encode(notes(absent=tuple(range(6))), embedding)
+    assert torch.equal(latents.values, torch.zeros(6, 8, 64))
+    predicted = torch.randn(6, 8, 64, requires_grad=True)
+    loss = path.prior_loss(predicted, latents)
+    loss.backward()
+    assert loss == 0
+    assert predicted.grad.isfinite().all()
+    text = torch.randn(6, 4, 64)
+    assert torch.equal(path.read(latents)(text), torch.zeros_like(text))
+
+
+def test_the_prior_learns_from_rows_with_notes_and_does_not_pull_the_notes(loaded, path):
+    predicted = torch.randn(6, 8, 64, requires_grad=True)
+    latents = path.eval().encode(notes(absent=(2,)), loaded[0].get_input_embeddings())
+    path.prior_loss(predicted, latents).backward()
+    assert torch.equal(predicted.grad[2], torch.zeros(8, 64))
+    assert (predicted.grad[0] != 0).any()
+    assert all(parameter.grad is None for parameter in path.resampler.parameters())
+    with torch.no_grad():
+        path.predict.weight.copy_(torch.eye(64))
+        assert path.prior_loss(3 * latents.values, latents) < 1e-6
+
+
+def test_training_ends_as_deployment_begins(loaded, path):
+    latents = path.encode(notes(), loaded[0].get_input_embeddings())
+    text = torch.randn(6, 4, 64)
+    assert torch.equal(path.read(latents, progress=1.0)(text), torch.zeros_like(text))
+    read = path.eval().read(latents, progress=0.0)(text)
+    assert (read != 0).flatten(1).any(1).all()
+
+
+def test_fields_are_told_apart_and_a_missing_one_counts_as_absent(loaded, path):
+    path.eval()
+    embedding = loaded[0].get_input_embeddings()
+    both = notes()
+    swapped = dict(zip(FIELDS, reversed(both.values()), strict=True))
+    whole = path.encode(both, embedding)
+    assert not torch.allclose(whole.values, path.encode(swapped, embedding).values, atol=1e-4)
+    gone = {**both, FIELDS[1]: Padded(both[FIELDS[1]].values, torch.zeros(6, 5, dtype=torch.bool))}
+    without = path.encode({FIELDS[0]: both[FIELDS[0]]}, embedding)
+    torch.testing.assert_close(path.encode(gone, embedding).values, without.values)
+
+
+def test_nothing_of_it_reaches_the_students_folder(loaded, path, tmp_path):
+    student, tokenizer = loaded
+    save_student(tmp_path / "student", student, tokenizer)
+    kept = load_student(tmp_path / "student")[0]
+    total = sum(parameter.numel() for parameter in student.parameters())
+    assert sum(parameter.numel() for parameter in kept.parameters()) == total
+    assert not set(path.state_dict()) & {name for name in kept.state_dict() if "field" in name or "predict." in name}
