@@ -136,8 +136,8 @@ class _Portrait:
             self.pen.ellipse([x - pixels / 2, y - pixels / 2, x + pixels / 2, y + pixels / 2], fill=colour)
 
     def draw(self) -> None:
-        self.body()
         self.hair_behind()
+        self.body()
         self.head()
         for side in (-1, 1):
             self.eye(side)
@@ -292,7 +292,7 @@ class _Portrait:
         fringe = {"short": 0.58, "long": 0.54, "bun": 0.64, "curly": 0.58}[style]
         arc = np.linspace(1, -1, 24)
         part = 0.05 * np.sin(2.2 * arc + 0.6) if style in ("short", "long") else 0.0 * arc
-        edge = np.stack([0.69 * arc, -fringe + 0.44 * np.abs(arc) ** 2.2 + part], axis=1)
+        edge = np.stack([0.62 * arc, -fringe + 0.44 * np.abs(arc) ** 2.2 + part], axis=1)
         self.fill(np.concatenate([crown, edge]), self.hair)
         if style == "long":
             for side in (-1, 1):
