@@ -35,7 +35,7 @@ def ingest(request: Request, bad: BadSamples) -> Ingested:
     """
     entries = load_source(request.corpus.source)(request, bad)
     done, seen = Ingested(out=request.out), dict[str, str]()
-    with whole_file(request.out / ANNOTATIONS) as notes, whole_file(request.out / ITEMS) as items:
+    with whole_file(request.out / ITEMS) as items, whole_file(request.out / ANNOTATIONS) as notes:
         for entry in entries:
             if _repeated(entry, seen, bad):
                 continue
