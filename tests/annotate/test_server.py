@@ -162,7 +162,10 @@ def test_it_stops_and_starts_again_with_what_it_had(server: LocalServer, tmp_pat
     with LocalServer(tmp_path / "ls", 0) as first:
         pid, port, token = first.pid, first.port, first.credentials.token
         assert pid is not None
+        gone = connect(first.url, token)
     assert ask(port, "/health")[0] == 0
+    with pytest.raises(UserError, match=r"No Label Studio answers at .* \(listing\)"):
+        gone.call("listing", gone.client.users.list)
     assert first.pid is None
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, 0)
