@@ -4,6 +4,7 @@ Letters: none; whole models go in and out. Nothing is loaded at import.
 """
 
 import copy
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -52,7 +53,10 @@ def load_backbone(name: str | Path) -> tuple[Any, Any]:
     return _settle(model, tokenizer)
 
 
+@functools.lru_cache(maxsize=1)
 def _smollm2() -> tuple[Any, Any]:
+    # read once a process: undoing the quantisation takes a minute on a busy machine. Nobody changes it in
+    # place: a teacher is frozen, and a student is a copy.
     # The package's own module wants a program that isn't needed here; only its folder is.
     spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
     folders = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []

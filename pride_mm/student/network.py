@@ -46,6 +46,10 @@ class Sources:
         """Which rows have the source."""
         return self.mask.unflatten(1, (len(self.names), -1))[:, self.names.index(name)].any(1)
 
+    def rows(self, index: Int[Tensor, " R"]) -> "Sources":
+        """The chosen rows."""
+        return Sources(self.latents[index], self.mask[index], self.names)
+
     @property
     def predicted(self) -> Float[Tensor, "B K D"]:
         """z_p: the privileged latents as read off the dialogue."""
@@ -97,8 +101,8 @@ class Student(PreTrainedModel, GenerationMixin):
         self.target_heads = nn.ModuleDict(
             {field.name: nn.Linear(summary, len(classes(field))) for field in schema.heads}
         )
-        for name, encoder in self.encoders.items():
-            encoder.requires_grad_(config.encoder_settings(name).trained)
+        for body in self._frozen():
+            body.requires_grad_(False)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -106,6 +110,18 @@ class Student(PreTrainedModel, GenerationMixin):
         start = getattr(module, "reset_parameters", None)
         if callable(start):
             start()
+
+    def _frozen(self) -> list[nn.Module]:
+        """The encoders that stay as they are; what projects their tokens is new and always learns."""
+        frozen = [name for name in self.encoders if not self.config.encoder_settings(name).trained]
+        return [getattr(self.encoders[name], "body", self.encoders[name]) for name in frozen]
+
+    def train(self, mode: bool = True) -> "Student":
+        """As of any module, but frozen encoders stay in eval mode: no dropout, no masking of their input."""
+        super().train(mode)
+        for body in self._frozen():
+            body.eval()
+        return self
 
     @classmethod
     def from_backbone(
@@ -224,15 +240,18 @@ class Student(PreTrainedModel, GenerationMixin):
             inputs_embeds=fused, attention_mask=mask.long(), position_ids=_positions(mask), use_cache=False
         ).last_hidden_state
 
-    def respond(self, inputs: Mapping[str, Padded], response: Padded, read: Read | None = None) -> StudentOutput:
+    def respond(
+        self, inputs: Mapping[str, Padded], response: Padded, read: Read | None = None, sources: Sources | None = None
+    ) -> StudentOutput:
         """Read context and response side by side: ``[context, padded left][response, padded right]``.
 
         Args:
             inputs: by input field; media may be missing.
             response: token ids ``(B, T)`` with their mask.
             read: training only: what the text reads elsewhere, ``(B, L, D)`` to ``(B, L, D)``, added to the embeddings.
+            sources: what ``encode`` gave for these inputs, where it is known already.
         """
-        sources = self.encode(inputs)
+        sources = self.encode(inputs) if sources is None else sources
         dialogue = inputs[self.schema.dialogue.name]
         start, length = dialogue.values.shape[1], response.values.shape[1]
         ids = torch.cat([dialogue.values, response.values], 1)

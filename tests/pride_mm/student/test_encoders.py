@@ -126,7 +126,11 @@ def test_any_encoder_of_transformers(tmp_path, small_backbone, schema, inputs, r
         weights = student.encoders["video"].body.state_dict()
         theirs = {k.removeprefix("vision_model."): v for k, v in source.state_dict().items()}
         assert all(torch.equal(v, theirs[k.removeprefix("vision_model.")]) for k, v in weights.items())
-        assert not any(p.requires_grad for p in student.encoders["audio"].parameters())
+        frozen = student.train().encoders["audio"]
+        assert not any(p.requires_grad for p in frozen.body.parameters())
+        assert frozen.projection.weight.requires_grad
+        assert not frozen.body.training
+        student.eval()
         before = student.respond(inputs, response)
         assert before.hidden.isfinite().all()
         assert (before.sources.of("audio")[0] != 0).any()
