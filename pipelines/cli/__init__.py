@@ -12,6 +12,7 @@ import typer
 
 from pipelines.cli import demo, evaluate, ingest, label, learn, shards, talk
 from pride_mm.errors import UserError
+from pride_mm.memory import keep_freed_memory
 
 _STOPPED = 130
 
@@ -58,4 +59,7 @@ def main() -> None:
     """The entry point of the installed command."""
     # Label Studio's SDK and the libraries below it print warnings that no user can act on.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # bars of the libraries below; ours are rich's
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    keep_freed_memory()
     sys.exit(run(sys.argv[1:]))

@@ -58,13 +58,9 @@ def teach(
         )
     counts = record.counts
     name_bad(bad)
-    size = sum(tar.size for tar in record.tars.values())
-    say(
-        f"{counts.scored} of {counts.samples} samples scored by {record.teacher}, {counts.with_notes} of them with notes;"
-    )
-    say(
-        f"{counts.written} responses written by the teacher, {counts.tokens:,} tokens read, {size / 2**20:.1f} MiB of cache."
-    )
+    size = sum(tar.size for tar in record.tars.values()) / 2**20
+    say(f"{counts.scored} of {counts.samples} samples scored by {model}, {counts.with_notes} of them with notes;")
+    say(f"{counts.written} responses written by it, {counts.tokens:,} tokens read, {size:.1f} MiB of cache.")
     if counts.prompts_shortened or counts.responses_cut:
         say(f"{counts.prompts_shortened} prompts lost old turns, {counts.responses_cut} responses were cut.")
 

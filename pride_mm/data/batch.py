@@ -4,7 +4,7 @@ Letters: ``B`` batch, ``T`` text tokens, ``F`` frames, ``N`` audio samples, ``K`
 Absent is absent: a missing value has a mask that is false throughout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -61,7 +61,13 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return move(self, device)
+        moved: Batch = move(self, device)
+        return moved
+
+    def rows(self, index: Int[Tensor, " R"]) -> "Batch":
+        """The chosen rows."""
+        chosen: Batch = _mapped(self, lambda tensor: tensor[index])
+        return replace(chosen, keys=tuple(self.keys[row] for row in index.tolist()))
 
     def without_privileged(self) -> "Batch":
         """The batch as it is at inference: nothing privileged and no teacher."""
@@ -70,10 +76,15 @@ class Batch:
 
 def move(value: Any, device: torch.device | str) -> Any:
     """Move tensors inside dataclasses and mappings to ``device``."""
+    return _mapped(value, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change every tensor inside dataclasses and mappings."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, Mapping):
-        return {name: move(entry, device) for name, entry in value.items()}
+        return {name: _mapped(entry, change) for name, entry in value.items()}
     if isinstance(value, Padded | Teaching | Batch):
-        return type(value)(**{f.name: move(getattr(value, f.name), device) for f in fields(value)})
+        return type(value)(**{f.name: _mapped(getattr(value, f.name), change) for f in fields(value)})
     return value

@@ -111,10 +111,14 @@ class Distillation(nn.Module):
         latents = self.path.encode(batch.privileged, self.student.get_input_embeddings())
         prior = self.path.prior_loss(deploy.sources.predicted, latents)
         total, terms = self.weights.prior * prior, {"prior": prior}
-        if self.weights.privileged > 0:
-            read = self.path.read(latents, progress)
-            noted = self.student.respond(batch.inputs, response, read)
-            fused = self._fused(batch, response, noted, 1.0, self.weights.kd)
+        rows = self.path.choose(latents, progress)
+        if self.weights.privileged > 0 and len(rows):
+            # only the rows that read are passed again; the others would repeat the deploy pass
+            part = batch.rows(rows)
+            noted = self.student.respond(
+                part.inputs, self._response(part), self.path.read(latents.rows(rows)), deploy.sources.rows(rows)
+            )
+            fused = self._fused(part, self._response(part), noted, 1.0, self.weights.kd)
             total = total + self.weights.privileged * fused.total
             terms["privileged"] = fused.cross_entropy
         return total, terms
@@ -139,7 +143,7 @@ class Distillation(nn.Module):
             found["heads"] = (float(heads_loss(deploy.logits, batch.targets)), float(len(batch)))
         if self.path is not None and batch.privileged is not None:
             latents = self.path.encode(batch.privileged, self.student.get_input_embeddings())
-            noted = self.student.respond(batch.inputs, response, self.path.read(latents, 0.0))
+            noted = self.student.respond(batch.inputs, response, self.path.read(latents), deploy.sources)
             found["privileged"] = (float(self._fused(batch, response, noted, 1.0, 0.0).cross_entropy), tokens)
         return found
 

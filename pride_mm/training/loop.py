@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from pride_mm.data.batch import Batch
 from pride_mm.data.collate import Collator, InputCollator
-from pride_mm.data.shards import ShardReader, ShardSet
+from pride_mm.data.shards import Sample, ShardReader, ShardSet
 from pride_mm.data.stream import Order
 from pride_mm.errors import UserError
 from pride_mm.files import write_json
@@ -88,6 +89,9 @@ class _Session:
         )
         student.config.system, student.config.max_context = settings.student.system, settings.data.max_context
         del model
+        if settings.student.freeze_vocabulary:
+            student.get_input_embeddings().requires_grad_(False)
+            student.get_output_embeddings().requires_grad_(False)
         loss = settings.loss
         teaching = loss.kd > 0 or loss.mmd > 0
         cache = open_cache(shards, self.tokenizer, settings.data.max_response) if teaching else None
@@ -111,7 +115,7 @@ class _Session:
         self.step = 0
         self.total = len(self.order) * settings.optim.epochs
         self.optimizer = torch.optim.AdamW(
-            self.distillation.groups(settings.optim), weight_decay=settings.optim.weight_decay
+            self.distillation.groups(settings.optim), weight_decay=settings.optim.weight_decay, fused=True
         )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.model, self.optimizer = accelerator.prepare(self.distillation, self.optimizer)
@@ -143,8 +147,11 @@ class _Session:
     def epoch(self, progress: Progress) -> None:
         """One pass over the training split, then validation and a checkpoint."""
         self.model.train()
-        loader = DataLoader(
-            self.reader, batch_sampler=self.order, collate_fn=self.collator, num_workers=self.settings.data.workers
+        loader: DataLoader[Sample] = DataLoader(
+            cast(Dataset[Sample], self.reader),
+            batch_sampler=self.order,
+            collate_fn=self.collator,
+            num_workers=self.settings.data.workers,
         )
         batches = iter(loader)
         for _ in range(len(self.order) - self.order.position):
@@ -156,7 +163,7 @@ class _Session:
             self.step += 1
             seconds = time.perf_counter() - begun
             self.history.add(
-                self.step, "train", terms | {"data_wait": waited}, self.scheduler.get_last_lr()[0], seconds
+                self.step, "train", terms | {"data_wait": waited}, float(self.scheduler.get_last_lr()[0]), seconds
             )
             progress(self.step, self.total, f"loss {terms['total']:.3f}  {waited / seconds:.0%} waiting for data")
         self._close_epoch()
@@ -166,20 +173,20 @@ class _Session:
         total = losses["total"]
         if not torch.isfinite(total):
             raise UserError(
-                f"The loss is {total.item()} at step {self.step + 1} (samples {', '.join(batch.keys)}): lower optim.lr, "
-                f"or look at these samples with 'pride show'."
+                f"The loss is {total.item()} at step {self.step + 1} (samples {', '.join(batch.keys)}): "
+                f"lower optim.lr, or look at these samples with 'pride show'."
             )
         self.accelerator.backward(total)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.optim.clip)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {name: float(value) for name, value in losses.items()} | {"gradient_norm": float(norm)}
+        return {name: float(value.detach()) for name, value in losses.items()} | {"gradient_norm": float(norm)}
 
     def _close_epoch(self) -> None:
         begun = time.perf_counter()
         terms = self.validate()
-        self.history.add(self.step, "valid", terms, self.scheduler.get_last_lr()[0], time.perf_counter() - begun)
+        self.history.add(self.step, "valid", terms, float(self.scheduler.get_last_lr()[0]), time.perf_counter() - begun)
         if not self.accelerator.is_main_process:
             return
         state = checkpoint.State(

@@ -5,7 +5,7 @@ Letters: ``B`` batch, ``L`` text tokens, ``N`` tokens of a note, ``K`` latents, 
 The text attends to the notes in a softmax *of its own* (in a joint one, taking the notes away would
 renormalise all other sources), added through a gate that starts at zero. Fields and rows are dropped
 at random by a generator of this path's own, so that the random numbers of the deploy pass do not depend
-on whether there are notes. A dropped row equals the deploy pass by bit.
+on whether there are notes. A row that is dropped is left to the deploy pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pride_mm.data.batch import Padded
@@ -30,6 +30,10 @@ class NoteLatents:
 
     values: Float[Tensor, "B K D"]
     present: Bool[Tensor, " B"]
+
+    def rows(self, index: Int[Tensor, " R"]) -> "NoteLatents":
+        """The chosen rows."""
+        return NoteLatents(self.values[index], self.present[index])
 
 
 class PrivilegedPath(nn.Module):
@@ -93,17 +97,21 @@ class PrivilegedPath(nn.Module):
         rows = notes.present.to(apart.dtype)
         return (apart.mean(1) * rows).sum() / rows.sum().clamp(min=1)
 
-    def read(self, notes: NoteLatents, progress: float = 0.0) -> Read:
-        """What ``Student.respond`` adds to its embeddings; ``progress`` is the part of training that is done."""
+    def choose(self, notes: NoteLatents, progress: float = 0.0) -> Int[Tensor, " R"]:
+        """The rows that read their notes now; ``progress`` is the part of training that is done."""
         rising = min(1.0, max(0.0, (progress - ANNEAL_FROM) / (1 - ANNEAL_FROM)))
         chance = self.row_dropout + (1 - self.row_dropout) * rising
-        reads = notes.present & self._kept(len(notes.present), chance).to(notes.present.device)
-        mask = reads[:, None].expand(-1, notes.values.shape[1])
+        kept = self._kept(len(notes.present), chance).to(notes.present.device)
+        return (notes.present & kept).nonzero().flatten()
+
+    def read(self, notes: NoteLatents) -> Read:
+        """What ``Student.respond`` adds to its embeddings: exactly nothing in rows without notes."""
+        mask = notes.present[:, None].expand(-1, notes.values.shape[1])
 
         def added(text: Tensor) -> Tensor:
             read, _ = self.attention(text, notes.values.to(text.dtype), mask)
-            # a row without notes would still read the null token: it must get nothing at all
-            return torch.where(reads[:, None, None], read, 0.0)
+            # a row without notes would still read the null token
+            return torch.where(notes.present[:, None, None], read, 0.0)
 
         return added
 

@@ -18,6 +18,8 @@ class StudentSettings(Frozen):
     Attributes:
         backbone: Hugging Face name or folder, or ``smollm2-135m`` from the package index.
         layers: evenly spaced layers kept of the backbone; None keeps all.
+        freeze_vocabulary: leave the embedding and the head as the backbone has them; they are more than half of a
+            small student's weights, and little data only spoils them.
         latents: latents per source.
         video, audio: the encoders.
         system: what the student is told before every dialogue, in training and when it is served.
@@ -25,6 +27,7 @@ class StudentSettings(Frozen):
 
     backbone: str = "smollm2-135m"
     layers: Positive | None = None
+    freeze_vocabulary: bool = True
     latents: Positive = 8
     video: EncoderSettings = EncoderSettings(name="torchvision")
     audio: EncoderSettings = EncoderSettings(name="logmel")

@@ -1,0 +1,22 @@
+"""Freed memory that is kept instead of given back to the system.
+
+glibc returns every large block to the kernel when it is freed, and a training step frees and takes
+gigabytes. On a virtual machine the page faults of taking them anew cost more than the arithmetic: ``y = 2 * x``
+over 200 MB was measured at 2.2 GB/s, and at 16 GB/s with the memory kept.
+"""
+
+import ctypes
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what is freed; False where the C library is another one. Only a whole program may decide this."""
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_ARENA_MAX: 1}
+    return all([mallopt(name, value) == 1 for name, value in settings.items()])
