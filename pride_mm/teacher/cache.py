@@ -202,7 +202,8 @@ class _Work:
         self._tick(len(samples) - len(given) - len(missing))
         for batch in _batches(given, self.batch_size):
             self._score(batch, [self._ids(text) for _, _, text in batch], False, lessons)
-        for batch in _batches(missing, self.batch_size):
+        # writing waits for the weights, not for arithmetic: more rows side by side cost next to nothing
+        for batch in _batches(missing, 4 * self.batch_size):
             responses = self.teacher.write([prompt for _, prompt, _ in batch], self.max_response)
             self._score(batch, responses, True, lessons)
         return lessons
