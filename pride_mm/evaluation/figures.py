@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 COLOURS = ("#2f6f6b", "#c46a2b", "#5b5ea6", "#a63d5a", "#7a7d1f", "#4a7ba7")
 _INK, _LINE = "#1d2430", "#dde2ea"
 _MAX_POINTS = 400
+# In the history for those who run the training, no part of what is learnt.
+_NO_TERMS = ("data_wait", "gradient_norm")
 
 
 def _figure(columns: int, rows: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
@@ -39,7 +41,8 @@ def _plain(axis: Any) -> None:
 
 def curves(runs: Sequence[Run]) -> Markup | None:
     """The learning curve of each loss term: thin while training, thick and dotted on the validation split."""
-    terms = list(dict.fromkeys(term for run in runs for line in run.history for term in line["terms"]))
+    logged = dict.fromkeys(term for run in runs for line in run.history for term in line["terms"])
+    terms = [term for term in logged if term not in _NO_TERMS]
     if not terms:
         return None
     columns = min(3, len(terms))
@@ -48,7 +51,7 @@ def curves(runs: Sequence[Run]) -> Markup | None:
     for axis, term in zip(axes, terms, strict=False):
         for number, run in enumerate(runs):
             _curve(axis, run, term, COLOURS[number % len(COLOURS)])
-        axis.set_title(term.replace("_", " "), fontsize=9, loc="left", color=_INK)
+        axis.set_title(term.replace("_", " ").replace(".", ", "), fontsize=9, loc="left", color=_INK)
         axis.margins(x=0.02)
     for axis in axes[len(terms) :]:
         axis.set_visible(False)
@@ -136,10 +139,12 @@ def confusion(name: str, head: HeadScores) -> Markup:
     count = len(head.classes)
     side = 1.6 + min(0.36, 6 / count) * count
     figure, (axis,) = _figure(1, 1, side, side)
-    axis.imshow(shares, cmap=_cmap(), vmin=0, vmax=1)
+    axis.pcolormesh(shares, cmap=_cmap(), vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
+    axis.set_aspect("equal")
+    axis.invert_yaxis()
     small = 7 if count <= 12 else 5
-    axis.set_xticks(range(count), head.classes, rotation=90, fontsize=small)
-    axis.set_yticks(range(count), head.classes, fontsize=small)
+    axis.set_xticks(np.arange(count) + 0.5, head.classes, rotation=90, fontsize=small)
+    axis.set_yticks(np.arange(count) + 0.5, head.classes, fontsize=small)
     axis.set_xlabel("read", fontsize=8, color=_INK)
     axis.set_ylabel("gold", fontsize=8, color=_INK)
     axis.set_title(name, fontsize=9, loc="left", color=_INK)
@@ -149,8 +154,8 @@ def confusion(name: str, head: HeadScores) -> Markup:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             dark = shares[row, column] > 0.55
             axis.text(
-                column,
-                row,
+                column + 0.5,
+                row + 0.5,
                 f"{matrix[row, column]:.0f}",
                 ha="center",
                 va="center",
