@@ -162,6 +162,8 @@ def test_a_broken_clip_is_counted_once_and_left_out(runs: list[Path], shards: Pa
     tar.write_bytes(data[:at] + b"nope" + bytes(2000) + data[at + 2004 :])
     bad = BadSamples()
     found = evaluate(runs, ShardSet.open(copy), "test", samples=6, bad=bad)
-    assert [error.place for error in bad] == ["rav_0"]
+    assert len(bad) == 1
+    assert bad.errors[0].place in ("rav_0", "rav_1")
+    assert bad.errors[0].place not in found.runs[0].answers
     assert found.runs[0].heads["emotion"].accuracy.n == 13
     assert len(found.bad) == 1
