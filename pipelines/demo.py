@@ -20,10 +20,10 @@ class Corpus:
 EMBEDDED = (Corpus("demo"),)
 
 REAL = (
-    Corpus("empathetic_dialogues_clips", "empathetic_dialogues/train.jsonl", 160, 30),
-    Corpus("empathetic_dialogues_clips", "empathetic_dialogues/valid.jsonl", 25, 8),
-    Corpus("empathetic_dialogues_clips", "empathetic_dialogues/test.jsonl", 60, 10),
-    Corpus("mosi", "mosi_mini/manifest.csv", None, 40),
+    Corpus("empathetic_dialogues_clips", "empathetic_dialogues/train.jsonl", 100, 30),
+    Corpus("empathetic_dialogues_clips", "empathetic_dialogues/valid.jsonl", 20, 8),
+    Corpus("empathetic_dialogues_clips", "empathetic_dialogues/test.jsonl", 40, 10),
+    Corpus("mosi", "mosi_mini/manifest.csv", 100, 40),
     Corpus("ravdess", "ravdess/manifest.csv", None, 60),
 )
 
@@ -113,8 +113,8 @@ class Demo:
         return ("label", "push", str(folder / "items.jsonl"), *noted, *studio)
 
     def _settings(self) -> tuple[str, ...]:
-        epochs = (1 if self.quick else 3) if self.data else (2 if self.quick else None)
-        return ("--set", f"optim.epochs={epochs}") if epochs else ()
+        epochs = 2 if self.quick or self.data else 15
+        return ("--set", f"optim.epochs={epochs}")
 
     def next_commands(self) -> tuple[str, ...]:
         """What to try after the demo."""

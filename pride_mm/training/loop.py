@@ -139,8 +139,7 @@ class _Session:
         checkpoint.restore_optimizer(self.optimizer, tensors)
         torch.set_rng_state(tensors["random"])
         self.step, self.order.epoch = state.step, state.epoch
-        for _ in range(state.step):
-            self.scheduler.step()
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate, last_epoch=state.step - 1)
         self.history.rewind(state.step)
         return True
 

@@ -1,0 +1,57 @@
+"""The empathy-reasoning prompt."""
+
+from pathlib import Path
+
+import pytest
+
+from pride_mm.data.shards import Sample
+from pride_mm.errors import SampleError
+from pride_mm.schema import Turn, load_schema
+from pride_mm.student.backbone import load_backbone
+from pride_mm.teacher.prompt import Prompt
+
+SECRET = "zebra crossing at midnight"
+
+
+def sample(turns: int = 1, situation: str = SECRET) -> Sample:
+    dialogue = tuple(Turn(speaker="ab"[n % 2], text=f"turn number {n}") for n in range(turns))
+    return Sample("k", "c", {"dialogue": dialogue}, {}, {"situation": situation, "expression": 2})
+
+
+@pytest.fixture(scope="module")
+def tokenizer(small_model: Path):
+    return load_backbone(small_model)[1]
+
+
+def test_each_note_stands_at_its_step_by_its_title():
+    prompt = Prompt.load(load_schema("pride"), "empathy_reasoning")
+    text = prompt.system(sample().privileged)
+    feelings, rest = text.split("Step 2")
+    situation, response = rest.split("Step 3")
+    assert f"Situation: {SECRET}" in situation
+    assert "Expression of experience: 2 on a scale from 0 to 2" in response
+    assert SECRET not in feelings + response
+
+
+def test_without_notes_no_title_is_left():
+    text = Prompt.load(load_schema("pride"), "empathy_reasoning").system({})
+    assert "Situation:" not in text
+    assert "- " not in text
+
+
+def test_old_turns_go_before_notes_do(tokenizer):
+    prompt = Prompt.load(load_schema("pride"), "empathy_reasoning", limit=460)
+    ids = prompt.ids(tokenizer, sample(turns=40))
+    text = tokenizer.decode(ids)
+    assert len(ids) <= 460
+    assert SECRET in text
+    assert "turn number 39" in text
+    assert "turn number 0\n" not in text
+    assert prompt.shortened == 1
+
+
+def test_notes_that_are_too_long_are_refused_by_key_and_never_shown(tokenizer):
+    prompt = Prompt.load(load_schema("pride"), "empathy_reasoning", limit=460)
+    with pytest.raises(SampleError, match=r"k: notes and last turn take \d+ tokens, 460 are allowed") as refused:
+        prompt.ids(tokenizer, sample(situation=SECRET * 100))
+    assert "zebra" not in str(refused.value)
