@@ -1,4 +1,4 @@
-"""The training loop: one process or many, by Accelerate; stopped anywhere, it goes on.
+"""The training loop: one process on one device; stopped anywhere, it goes on.
 
 A checkpoint is written at the end of each epoch; running the same command again continues from the
 last one. The best checkpoint is chosen by the validation loss *without* notes.

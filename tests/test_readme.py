@@ -1,0 +1,57 @@
+"""The README says nothing that isn't so."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from pipelines.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_file_map_equals_the_tree():
+    mapped = set(re.findall(r"^\| `([a-z_]+/(?:[a-z_]+/)?)` \|", README, re.MULTILINE))
+    folders = {"configs/", "annotate/", "pipelines/", "benchmarks/", "tests/", "requirements/", "pride_mm/"}
+    rooms = {
+        f"pride_mm/{path.name}/" for path in (ROOT / "pride_mm").iterdir() if path.is_dir() and "__" not in path.name
+    }
+    assert mapped == folders | rooms
+
+
+def test_every_file_that_it_names_exists():
+    for name in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+        assert (ROOT / name).exists(), name
+    listed = next(line for line in README.splitlines() if line.startswith("| `pride_mm/` |"))
+    for name in re.findall(r"`([a-z_]+\.py)`", listed):
+        assert (ROOT / "pride_mm" / name).exists(), name
+
+
+def test_every_command_that_it_shows_exists_with_its_options():
+    group = get_command(app)
+    shown = re.findall(
+        r"pride ((?:label )?[a-z]+)([^\n`&]*)", "\n".join(re.findall(r"^\$ (.*)$", README, re.MULTILINE))
+    )
+    assert len(shown) > 10
+    for name, rest in shown:
+        command = group
+        for part in name.split():
+            command = command.commands[part]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known, name
+
+
+def test_its_first_change_is_a_field_that_the_schema_takes(tmp_path):
+    from pride_mm.schema import load_schema
+
+    field = re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1]
+    path = tmp_path / "changed.toml"
+    path.write_text((ROOT / "configs/schema/pride.toml").read_text() + "\n" + field)
+    assert load_schema(path).get("coping") in load_schema(path).privileged
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "setup", "lint"])
+def test_make_has_the_targets(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
