@@ -49,7 +49,7 @@ def read_credentials(data_dir: Path) -> Credentials:
     path = data_dir / _CREDENTIALS
     try:
         return Credentials.model_validate(json.loads(path.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"No Label Studio in {data_dir}: start one with 'pride label serve --data-dir {data_dir}', "
             "or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY for a server that exists."

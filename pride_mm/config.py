@@ -31,6 +31,16 @@ def find_config(folder: str, name: str | Path, suffix: str = ".toml") -> Path:
     raise UserError(f"No {folder} '{name}': give a path to a {suffix} file, or one of: {', '.join(names)}.")
 
 
+def read_config(path: Path) -> str:
+    """The text of a settings file; raises UserError where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text in UTF-8: give a {path.suffix or 'settings'} file.") from None
+    except FileNotFoundError:
+        raise UserError(f"No settings at {path}.") from None
+
+
 def mistakes(error: ValidationError, root: str = "") -> list[str]:
     """One line a mistake, each with its path; never with the value that was given."""
     lines = []
@@ -52,9 +62,7 @@ def load_settings(model: type[Settings], path: Path, overrides: Sequence[str] = 
         UserError: every mistake at once, each with its key and, for an unknown key, the nearest right one.
     """
     try:
-        raw = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"No settings at {path}.") from None
+        raw = tomllib.loads(read_config(path))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     for override in overrides:
@@ -63,7 +71,8 @@ def load_settings(model: type[Settings], path: Path, overrides: Sequence[str] = 
         return model.model_validate(raw)
     except ValidationError as error:
         lines = [f"  {_with_hint(model, mistake)}" for mistake in error.errors(include_input=False)]
-        raise UserError(f"{len(lines)} mistakes in {path}:\n" + "\n".join(lines)) from None
+        count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
+        raise UserError(f"{count} in {path}:\n" + "\n".join(lines)) from None
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -69,6 +69,9 @@ def read_lines(path: Path, bad: BadSamples) -> Iterator[tuple[str, dict[str, Any
             except json.JSONDecodeError as error:
                 bad.add(SampleError(place, None, f"not JSON ({error.msg} at column {error.colno})"))
                 continue
+            except (ValueError, RecursionError):
+                bad.add(SampleError(place, None, "not JSON that can be read (nested too deep, or a number too long)"))
+                continue
             if not isinstance(record, dict):
                 bad.add(SampleError(place, None, "not a JSON object"))
                 continue

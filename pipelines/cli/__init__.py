@@ -15,6 +15,8 @@ from pride_mm.errors import UserError
 from pride_mm.memory import keep_freed_memory
 
 _STOPPED = 130
+# what a path that was typed may be, other than what the command needs
+_WRONG_PATH = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 app = typer.Typer(
     name="pride",
@@ -42,6 +44,11 @@ def run(arguments: Sequence[str]) -> int:
         code = command.main(args=list(arguments), prog_name="pride", standalone_mode=False)
     except UserError as error:
         complain(str(error))
+        return 2
+    except _WRONG_PATH as error:
+        if error.filename is None:
+            raise
+        complain(f"{error.strerror}: {error.filename}. Give another path.")
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED

@@ -73,7 +73,7 @@ def export(
     if scores is not None:
         try:
             given = json.loads(scores.read_bytes())
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError):
             raise UserError(f"{scores} is no scores.json; `pride eval` writes one.") from None
         if not isinstance(given, dict) or given.get("format") != 1:
             raise UserError(f"{scores} is no scores.json of this version; `pride eval` writes one.")

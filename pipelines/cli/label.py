@@ -142,7 +142,7 @@ def agree(
     from annotate.agreement import agreement, by_people
     from annotate.consensus import consensus
     from annotate.report import write_agreement
-    from pride_mm.errors import BadSamples
+    from pride_mm.errors import BadSamples, UserError
     from pride_mm.records import read_annotations, write_records
     from pride_mm.schema import load_schema
 
@@ -150,6 +150,9 @@ def agree(
     _require(annotations)
     bad = BadSamples(max_bad)
     given = list(read_annotations(annotations, contract, bad))
+    if not given:
+        named = "".join(f"\n  {error}" for error in bad)
+        raise UserError(f"Nothing to measure: no good annotation in {annotations}.{named}")
     measured, notes = agreement(contract, given), consensus(contract, given)
     write_agreement(report, contract, measured, notes)
     write_records(out, notes)

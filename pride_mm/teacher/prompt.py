@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from pride_mm.config import find_config
+from pride_mm.config import find_config, read_config
 from pride_mm.data.conversation import chat_ids, messages
 from pride_mm.data.render import render
 from pride_mm.data.shards import Sample
@@ -43,7 +43,7 @@ class Prompt:
     @classmethod
     def load(cls, schema: Schema, name: str | Path, limit: int = 768) -> "Prompt":
         """Read a template by name (``empathy_reasoning``) or path."""
-        return cls(schema, find_config("prompt", name, ".j2").read_text(), limit)
+        return cls(schema, read_config(find_config("prompt", name, ".j2")), limit)
 
     @property
     def sha256(self) -> str:
