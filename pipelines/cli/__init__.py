@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     except _WRONG_PATH as error:
         if error.filename is None:
             raise
-        complain(f"{error.strerror}: {error.filename}. Give another path.")
+        complain(f"{error.strerror}: {error.filename2 or error.filename}. Give another path.")
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
