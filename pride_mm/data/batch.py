@@ -36,7 +36,8 @@ class Teaching:
     """What the teacher said of the responses of a batch.
 
     ``log_tail`` is the log of the mass outside the top ``K``, in float32; it is stored, because it
-    cannot be recovered from rounded log-probabilities.
+    cannot be recovered from rounded log-probabilities. ``written`` marks the rows whose response is the
+    teacher's own: they are distilled, but no cross-entropy takes them for an expert's word.
     """
 
     ids: Int[Tensor, "B T K"]
@@ -44,6 +45,7 @@ class Teaching:
     log_tail: Float[Tensor, "B T"]
     features: Float[Tensor, "B D"]
     mask: Bool[Tensor, "B T"]
+    written: Bool[Tensor, " B"]
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def stack(lessons: Sequence[Lesson | None], length: int) -> Teaching | None:
     log_tail = torch.zeros(rows, length)
     features = torch.zeros(rows, width)
     mask: Bool[Tensor, "B T"] = torch.zeros(rows, length, dtype=torch.bool)
+    written = torch.tensor([lesson is not None and lesson.written for lesson in lessons])
     for row, lesson in enumerate(lessons):
         if lesson is None:
             continue
@@ -85,4 +86,4 @@ def stack(lessons: Sequence[Lesson | None], length: int) -> Teaching | None:
         log_tail[row, :tokens] = lesson.log_tail
         features[row] = lesson.features
         mask[row, :tokens] = True
-    return Teaching(ids=ids, log_probs=log_probs, log_tail=log_tail, features=features, mask=mask)
+    return Teaching(ids=ids, log_probs=log_probs, log_tail=log_tail, features=features, mask=mask, written=written)

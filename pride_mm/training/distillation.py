@@ -78,14 +78,16 @@ class Distillation(nn.Module):
     def _fused(
         self, batch: Batch, response: Padded, output: StudentOutput, ce_weight: float, kd_weight: float
     ) -> FusedLoss:
-        teaching, mask = batch.teaching, response.mask.flatten()
+        teaching, mask = batch.teaching, response.mask
+        expert = mask if teaching is None else mask & ~teaching.written[:, None]
+        distilled = teaching if kd_weight > 0 else None
         return fused_objective(
             output.hidden.flatten(0, 1),
             self.student.output_weight,
             response.values.flatten(),
-            mask,
-            SparseTeacher.from_teaching(teaching) if teaching is not None and kd_weight > 0 else None,
-            teaching.mask.flatten() & mask if teaching is not None and kd_weight > 0 else None,
+            expert.flatten(),
+            SparseTeacher.from_teaching(distilled) if distilled is not None else None,
+            (distilled.mask & mask).flatten() if distilled is not None else None,
             ce_weight,
             kd_weight,
             self.weights.temperature,

@@ -104,7 +104,14 @@ def test_ids_that_both_forbid_cost_nothing():
 
 def test_a_batch_becomes_rows_in_order():
     ids = torch.arange(12).reshape(2, 3, 2)
-    teaching = Teaching(ids, ids.float(), ids[..., 0].float(), torch.zeros(2, 4), torch.ones(2, 3, dtype=torch.bool))
+    teaching = Teaching(
+        ids,
+        ids.float(),
+        ids[..., 0].float(),
+        torch.zeros(2, 4),
+        torch.ones(2, 3, dtype=torch.bool),
+        torch.zeros(2).bool(),
+    )
     sparse = SparseTeacher.from_teaching(teaching)
     assert sparse.ids[4].tolist() == [8, 9]
     assert sparse.log_tail[4] == 8

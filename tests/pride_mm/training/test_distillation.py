@@ -105,3 +105,11 @@ def test_measuring_reads_no_notes_for_the_deploy_loss(parts):
     given, other = module.measure(parts[2]), module.measure(altered(parts[2]))
     assert given["cross_entropy"] == other["cross_entropy"]
     assert given["privileged"] != other["privileged"]
+
+
+def test_the_teachers_own_responses_are_distilled_but_are_no_experts_word(parts):
+    batch = parts[2]
+    written = replace(batch, teaching=replace(batch.teaching, written=torch.ones(len(batch), dtype=torch.bool)))
+    terms = build(parts, privileged=0.0)(written, 0.0)
+    assert terms["cross_entropy"] == 0
+    assert terms["reverse_kl"] > 0
