@@ -16,8 +16,8 @@ _TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column of the table of scores. ``better`` is +1 where more is better, -1 where less is, 0 where neither."""
+class Metric:
+    """One row of the table of scores. ``better`` is +1 where more is better, -1 where less is, 0 where neither."""
 
     key: str
     title: str
@@ -25,33 +25,33 @@ class Column:
     digits: int = 1
 
 
-def columns(evaluation: Evaluation) -> list[Column]:
-    """The columns that at least one contender has a score for."""
+def metrics(evaluation: Evaluation) -> list[Metric]:
+    """The metrics that at least one contender has a score for."""
     known = [
-        Column("perplexity", "Perplexity", -1, 2),
-        Column("bits_per_byte", "Bits per byte", -1, 3),
-        Column("bleu", "BLEU", 1),
-        Column("rouge_l", "ROUGE-L", 1),
-        Column("distinct_1", "Distinct-1", 0),
-        Column("distinct_2", "Distinct-2", 0),
-        Column("empty", "Empty", -1, 0),
+        Metric("perplexity", "Perplexity", -1, 2),
+        Metric("bits_per_byte", "Bits per byte", -1, 3),
+        Metric("bleu", "BLEU", 1),
+        Metric("rouge_l", "ROUGE-L", 1),
+        Metric("distinct_1", "Distinct-1", 0),
+        Metric("distinct_2", "Distinct-2", 0),
+        Metric("empty", "Empty", -1, 0),
     ]
     for name, title in evaluation.titles.items():
         known += [
-            Column(f"{name}.accuracy", f"{title}, accuracy", 1),
-            Column(f"{name}.macro_f1", f"{title}, macro-F1", 1),
+            Metric(f"{name}.accuracy", f"{title}, accuracy", 1),
+            Metric(f"{name}.macro_f1", f"{title}, macro-F1", 1),
         ]
-    return [column for column in known if any(column.key in row.scores for row in evaluation.contenders)]
+    return [metric for metric in known if any(metric.key in one.scores for one in evaluation.contenders)]
 
 
-def best(evaluation: Evaluation, column: Column) -> set[str]:
-    """The students that lead a column; nobody where there is one student only, or none is better."""
+def best(evaluation: Evaluation, metric: Metric) -> set[str]:
+    """The students that lead in a metric; nobody where there is one student only, or none is better."""
     scores = {
-        c.name: c.scores[column.key].value for c in evaluation.contenders if c.what == "run" and column.key in c.scores
+        c.name: c.scores[metric.key].value for c in evaluation.contenders if c.what == "run" and metric.key in c.scores
     }
-    if len(scores) < 2 or not column.better:
+    if len(scores) < 2 or not metric.better:
         return set()
-    lead = max(scores.values(), key=lambda value: column.better * value)
+    lead = max(scores.values(), key=lambda value: metric.better * value)
     leaders = {name for name, value in scores.items() if value == lead}
     return leaders if len(leaders) < len(scores) else set()
 
@@ -74,43 +74,32 @@ def sentence(evaluation: Evaluation) -> str:
 
 
 def _scores(evaluation: Evaluation) -> list[dict[str, Any]]:
-    table = columns(evaluation)
-    leaders = {column.key: best(evaluation, column) for column in table}
-    return [
-        {
-            "name": row.name,
-            "what": row.what,
-            "cells": [
-                {
-                    "text": number(row.scores[column.key].value, column.digits),
-                    "range": _range(row.scores[column.key], column.digits),
-                    "best": row.what == "run" and row.name in leaders[column.key],
-                }
-                if column.key in row.scores
-                else None
-                for column in table
-            ],
-        }
-        for row in evaluation.contenders
-    ]
+    """A row for each metric; a cell, or None, for each contender."""
+    rows = []
+    for metric in metrics(evaluation):
+        leaders = best(evaluation, metric)
+        known = [contender.scores[metric.key] for contender in evaluation.contenders if metric.key in contender.scores]
+        cells = []
+        for contender in evaluation.contenders:
+            score = contender.scores.get(metric.key)
+            cells.append(score and _cell(contender, score, metric, contender.name in leaders))
+        sizes = sorted({(score.n, score.unit) for score in known})
+        rows.append({"metric": metric, "size": ", ".join(f"{n:,} {unit}" for n, unit in sizes), "cells": cells})
+    return rows
+
+
+def _cell(contender: Contender, score: Score, metric: Metric, lead: bool) -> dict[str, Any]:
+    return {
+        "text": number(score.value, metric.digits),
+        "range": _range(score, metric.digits),
+        "best": contender.what == "run" and lead,
+    }
 
 
 def _range(score: Score, digits: int) -> str:
     if score.interval is None:
         return ""
     return f"{number(score.interval.low, digits)} to {number(score.interval.high, digits)}"
-
-
-def _measured_on(evaluation: Evaluation) -> list[tuple[str, str]]:
-    found = []
-    for column in columns(evaluation):
-        sizes = sorted({(row.scores[column.key].n, row.scores[column.key].unit) for row in _with(evaluation, column)})
-        found.append((column.title, ", ".join(f"{n:,} {unit}" for n, unit in sizes)))
-    return found
-
-
-def _with(evaluation: Evaluation, column: Column) -> list[Contender]:
-    return [row for row in evaluation.contenders if column.key in row.scores]
 
 
 def verdict(difference: Difference) -> str:
@@ -123,10 +112,10 @@ def verdict(difference: Difference) -> str:
 
 
 def _differences(evaluation: Evaluation) -> list[dict[str, str]]:
-    titles = {column.key: column for column in columns(evaluation)}
+    titles = {metric.key: metric.title for metric in metrics(evaluation)}
     return [
         {
-            "metric": titles[d.metric].title,
+            "metric": titles[d.metric],
             "pair": f"{d.run} − {d.base}",
             "value": f"{d.score.value:+.2f}",
             "range": "" if d.score.interval is None else f"{d.score.interval.low:+.2f} to {d.score.interval.high:+.2f}",
@@ -157,9 +146,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
         title=f"Evaluation: {', '.join(run.name for run in runs)}",
         evaluation=evaluation,
         sentence=sentence(evaluation),
-        columns=columns(evaluation),
         scores=_scores(evaluation),
-        measured_on=_measured_on(evaluation),
         differences=_differences(evaluation),
         empty=[(row.name, row.empty) for row in evaluation.contenders if row.empty],
         curves=figures.curves(runs),
