@@ -14,7 +14,9 @@ def register(app: typer.Typer) -> None:
 def ingest(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="Name in configs/corpus, or a TOML of your own.")],
     path: Annotated[str | None, typer.Argument(help="Manifest, file or folder; none for the demo.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for items.jsonl and annotations.jsonl.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Folder for items.jsonl and annotations.jsonl; replaced if there.")] = Path(
+        "data"
+    ),
     schema: Annotated[str | None, typer.Option(help="Schema by name or path; default: the corpus's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many dialogues.")] = None,
     max_bad: Annotated[int, typer.Option(min=0, help="Bad rows that are allowed.")] = 10,

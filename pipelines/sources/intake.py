@@ -10,7 +10,7 @@ from pipelines.sources import Request, load_source
 from pipelines.sources.mapping import Entry
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.files import whole_file
-from pride_mm.records import Annotation, Item, to_json
+from pride_mm.records import Annotation, Item, read_lines, to_json
 from pride_mm.schema import Media
 
 ITEMS, ANNOTATIONS = "items.jsonl", "annotations.jsonl"
@@ -27,12 +27,13 @@ class Ingested:
 
 
 def ingest(request: Request, bad: BadSamples) -> Ingested:
-    """Read a corpus into ``request.out``; both files appear whole, or neither.
+    """Read a corpus into ``request.out``; both files appear whole, or neither, and replace an earlier reading of it.
 
     Raises:
-        UserError: nothing usable was found, or what was asked for doesn't exist.
+        UserError: nothing usable was found, what was asked for doesn't exist, or the folder is another corpus's.
         TooManyBadSamples: more bad rows than ``bad`` allows.
     """
+    _refuse_another_corpus(request.out / ITEMS, request.corpus.corpus)
     entries = load_source(request.corpus.source)(request, bad)
     done, seen = Ingested(out=request.out), dict[str, str]()
     with whole_file(request.out / ITEMS) as items, whole_file(request.out / ANNOTATIONS) as notes:
@@ -50,6 +51,18 @@ def ingest(request: Request, bad: BadSamples) -> Ingested:
     if not done.annotations:
         (request.out / ANNOTATIONS).unlink()
     return done
+
+
+def _refuse_another_corpus(items: Path, corpus: str) -> None:
+    if not items.is_file():
+        return
+    for _, record in read_lines(items, BadSamples(0)):
+        if record.get("corpus") != corpus:
+            raise UserError(
+                f"{items} holds items of '{record.get('corpus')}', which '{corpus}' would replace: "
+                "give each corpus its own --out. `pride pack` takes many files of items."
+            )
+        return
 
 
 def _repeated(entry: Entry, seen: dict[str, str], bad: BadSamples) -> bool:
