@@ -1,0 +1,11 @@
+"""``pride label``: a Label Studio of one's own, items into it, annotations out of it, and how far they agree."""
+
+import typer
+
+from pipelines.cli.label.agreement import agree
+from pipelines.cli.label.exchange import pull, push
+from pipelines.cli.label.server import serve
+
+app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio.")
+for command in (serve, push, pull, agree):
+    app.command()(command)
