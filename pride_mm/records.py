@@ -39,13 +39,42 @@ class Item(Frozen):
     targets: dict[str, Value] = {}
 
 
+class Draft(Frozen):
+    """What became of a field that a model had drafted for the annotator.
+
+    ``accepted``: the value is the draft, unchanged, so it is the model's word. ``edited``: the annotator changed it.
+    ``written``: the annotator's own, beside other fields that were drafted, or in place of a draft thrown away.
+    ``model`` is the model's version. ``change`` is the share that differs from the draft, 0 to 1 (of a text its
+    characters, of a list of turns its turns, of the rest all or nothing); None where the draft is gone.
+    """
+
+    model: Annotated[str, Setting(min_length=1)]
+    how: Literal["accepted", "edited", "written"]
+    change: Annotated[float, Setting(ge=0, le=1)] | None = None
+
+
 class Annotation(Frozen):
-    """What one annotator said of one item. ``annotator`` is a pseudonym; ``origin`` never lies about who wrote it."""
+    """What one annotator said of one item.
+
+    ``annotator`` is a pseudonym; ``origin`` never lies about who submitted it. ``drafts`` says what became of each
+    field that a model had drafted; a field that isn't named there was written without any draft.
+    """
 
     item: Key
     annotator: Annotated[str, Setting(min_length=1)]
     origin: Origin = "expert"
     values: dict[str, Value]
+    drafts: dict[str, Draft] = {}
+
+    def by_expert(self) -> dict[str, Value]:
+        """The values that a person wrote or changed: without a model's annotations, and without accepted drafts."""
+        if self.origin == "model":
+            return {}
+        return {name: value for name, value in self.values.items() if not self.accepted(name)}
+
+    def accepted(self, name: str) -> bool:
+        """True where the field's value is a model's draft that was left as it was."""
+        return name in self.drafts and self.drafts[name].how == "accepted"
 
 
 class Notes(Frozen):
@@ -88,6 +117,16 @@ def _parse(
     for name, reason in refused:
         bad.add(SampleError(place, name, reason))
     return None if refused else values
+
+
+def _drafts(raw: Any, values: dict[str, Value], place: str, bad: BadSamples) -> dict[str, Any] | None:
+    """The entries that are there (a table of records writes null for the others), each of a field with a value."""
+    drafts = {name: draft for name, draft in raw.items() if draft is not None} if isinstance(raw, dict) else raw or {}
+    if isinstance(drafts, dict) and drafts.keys() <= values.keys():
+        return drafts
+    # not named: a key that was given may be anything at all, even a note's text
+    bad.add(SampleError(place, None, "'drafts' is not an object whose keys are fields with a value"))
+    return None
 
 
 def _turns(schema: Schema, inputs: dict[str, Any]) -> int | None:
@@ -143,8 +182,11 @@ def read_annotations(path: Path, schema: Schema, bad: BadSamples) -> Iterator[An
         values = _parse(fields, raw.get("values", {}), None, place, bad)
         if values is None:
             continue
+        drafts = _drafts(raw.get("drafts"), values, place, bad)
+        if drafts is None:
+            continue
         try:
-            record = Annotation.model_validate({**raw, "values": {}})
+            record = Annotation.model_validate({**raw, "values": {}, "drafts": drafts})
         except ValidationError as error:
             bad.add(SampleError(place, None, "; ".join(mistakes(error))))
             continue
@@ -175,9 +217,13 @@ def to_json(record: Item | Annotation | Notes) -> dict[str, Any]:
     """The JSON form of a record; the readers above read it back."""
     given = {name: getattr(record, name) for name in type(record).model_fields}
     return {
-        name: {field: jsonable(v) for field, v in value.items()} if name != "how" and isinstance(value, dict) else value
+        name: {field: _jsonable(v) for field, v in value.items()} if isinstance(value, dict) else value
         for name, value in given.items()
     }
+
+
+def _jsonable(value: Value | Draft) -> Any:
+    return value.model_dump() if isinstance(value, Draft) else jsonable(value)
 
 
 def write_records(path: Path, records: Iterable[Item | Annotation | Notes]) -> int:

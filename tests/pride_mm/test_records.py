@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 from pride_mm.errors import BadSamples, TooManyBadSamples
 from pride_mm.records import (
     Annotation,
+    Draft,
     Item,
     Notes,
     item_from_json,
@@ -94,12 +95,22 @@ items = some.builds(
     inputs=values_of(SCHEMA.inputs, "talk"),
     targets=values_of(SCHEMA.targets),
 )
+drafts = some.builds(
+    Draft,
+    model=words,
+    how=some.sampled_from(["accepted", "edited", "written"]),
+    change=some.none() | some.floats(0, 1),
+)
 annotations = some.builds(
     Annotation,
     item=keys,
     annotator=words,
     origin=some.sampled_from(["expert", "corpus", "model"]),
     values=values_of(SCHEMA.privileged + SCHEMA.targets),
+).flatmap(
+    lambda record: some.fixed_dictionaries({}, optional=dict.fromkeys(record.values, drafts)).map(
+        lambda drawn: record.model_copy(update={"drafts": drawn})
+    )
 )
 notes = some.builds(
     Notes,
@@ -269,3 +280,60 @@ def test_null_means_absent_and_empty_lines_mean_nothing(tmp_path: Path, pride: S
     (record,) = read_annotations(path, pride, BadSamples(0))
     assert record.values == {}
     assert [place for place, _ in read_lines(path, BadSamples(0))] == ["a.jsonl:2"]
+
+
+def test_a_draft_that_was_only_accepted_is_nobodys_word_but_the_models(tmp_path: Path, pride: Schema) -> None:
+    given = {
+        "item": "x",
+        "annotator": "a",
+        "values": {"situation": "A dog died.", "feelings": "Grief.", "expression": 1, "emotion": "sad"},
+        "drafts": {
+            "situation": {"model": "m-1", "how": "accepted", "change": 0},
+            "feelings": {"model": "m-1", "how": "edited", "change": 0.25},
+            "expression": {"model": "m-1", "how": "written", "change": 1},
+            "analysis": None,
+        },
+    }
+    (record,) = read_annotations(written(tmp_path / "a.jsonl", given), pride, BadSamples(0))
+    assert record.by_expert() == {"feelings": "Grief.", "expression": 1, "emotion": "sad"}
+    assert record.drafts["feelings"] == Draft(model="m-1", how="edited", change=0.25)
+    assert record.model_copy(update={"origin": "model"}).by_expert() == {}
+
+
+@pytest.mark.parametrize(
+    "drafts",
+    [
+        {MARK: {"model": "m", "how": "accepted"}},
+        {"feelings": {"model": "m", "how": "accepted"}},
+        {"situation": {"model": "m", "how": MARK}},
+        {"situation": {"model": "m", "how": "edited", "change": 1.5}},
+        {"situation": {"model": "m", "how": "edited", MARK: 1}},
+        {"situation": MARK},
+        MARK,
+        [MARK],
+    ],
+)
+def test_provenance_that_makes_no_sense_is_refused(tmp_path: Path, pride: Schema, drafts: Any) -> None:
+    bad = BadSamples()
+    record = {"item": "x", "annotator": "a", "values": {"situation": MARK}, "drafts": drafts}
+    assert not list(read_annotations(written(tmp_path / "a.jsonl", record), pride, bad))
+    (error,) = bad
+    assert str(error).startswith("a.jsonl:1: ")
+    assert "drafts" in str(error)
+
+
+def test_other_readers_infer_one_type(tmp_path: Path, pride: Schema) -> None:
+    from datasets import load_dataset
+
+    plain = Annotation(item="x", annotator="a", values={"situation": "A dog died.", "expression": 1})
+    drafted = Annotation(
+        item="y",
+        annotator="a",
+        values={"feelings": "Grief.", "expression": 1},
+        drafts={"feelings": Draft(model="m", how="edited", change=0.5), "expression": Draft(model="m", how="written")},
+    )
+    write_records(tmp_path / "a.jsonl", [plain, drafted, plain])
+    table = load_dataset("json", data_files=str(tmp_path / "a.jsonl"), split="train", cache_dir=str(tmp_path / "cache"))
+    write_records(tmp_path / "b.jsonl", [])
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    assert list(read_annotations(tmp_path / "b.jsonl", pride, BadSamples(0))) == [plain, drafted, plain]
