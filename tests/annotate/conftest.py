@@ -1,7 +1,9 @@
 """One real Label Studio for all tests of this folder, started once; a schema with every kind."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,3 +79,59 @@ def items(data_dir: Path) -> list[Item]:
         Item(id=name, corpus="test", group=name, inputs={}).model_copy(update={"inputs": {**given, "dialogue": talk}})
         for name, given in media.items()
     ]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium of the machine; a module's own, because Playwright's loop must not outlive the module."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is a development extra")
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def signed_in(browser: Any, server: LocalServer) -> Iterator[Callable[..., Any]]:
+    """Opens pages of the server as its owner: ``signed_in(width=1280, height=900)`` is a Playwright page.
+
+    The page's ``strayed`` lists requests that left the server; a test may add them up.
+    """
+    contexts = []
+
+    def open_page(width: int = 1280, height: int = 900) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, base_url=server.url)
+        contexts.append(context)
+        page = context.new_page()
+        page.strayed = []
+        page.on("request", lambda request: page.strayed.append(request.url) if _strays(request.url, server) else None)
+        page.goto("/user/login/")
+        page.fill("input[name=email]", server.credentials.email)
+        page.fill("input[name=password]", server.credentials.password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "login" not in url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def _strays(url: str, server: LocalServer) -> bool:
+    return not url.startswith((server.url, "data:", "blob:", "about:"))
+
+
+@pytest.fixture
+def open_task(signed_in: Callable[..., Any]) -> Callable[..., Any]:
+    """Opens the next task of a project (its address, as ``Project.addresses`` has it) for labelling."""
+
+    def open_at(address: str, width: int = 1280, height: int = 900, wait: float = 60) -> Any:
+        page = signed_in(width, height)
+        page.goto(f"{address}?labeling=1")
+        page.wait_for_selector(".pride-notes textarea", timeout=wait * 1000)
+        return page
+
+    return open_at
