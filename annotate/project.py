@@ -15,9 +15,10 @@ from typing import Any
 
 from annotate.label_config import FPS, ITEM, MEDIA, Page, control_names, label_config, page_of
 from annotate.people import Person, ensure_users, people
-from annotate.results import Context, from_results, to_results
+from annotate.provenance import annotation_results, drafts_of, predictions_of
+from annotate.results import Context, from_results
 from annotate.studio import Studio
-from annotate.tasks import Listed, Loads, Users, bulk_of, by_item, by_model, person_in, place_of, shared_clips
+from annotate.tasks import Listed, Loads, Users, bulk_of, by_item, person_in, place_of, shared_clips
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.progress import Progress, silent
 from pride_mm.records import Annotation, Item
@@ -96,7 +97,7 @@ class Project:
         """
         bad = BadSamples() if bad is None else bad
         loads = by_item(annotations, bad)
-        there = {task.item: task for task in self._tasks()}
+        there = {task.item: task for task in self.tasks()}
         users = ensure_users(self.studio, (person_in(a) for given in loads.values() for a in given))
         new: dict[Page, list[Item]] = {}
         before = 0
@@ -133,7 +134,7 @@ class Project:
         bad = BadSamples() if bad is None else bad
         loads = by_item(annotations, bad)
         users = ensure_users(self.studio, (person_in(a) for given in loads.values() for a in given))
-        added, before = self._load({task.item: task for task in self._tasks()}, loads, users, bad, progress)
+        added, before = self._load({task.item: task for task in self.tasks()}, loads, users, bad, progress)
         return Pushed(annotations=added, annotations_before=before)
 
     def pull(self, key: bytes, bad: BadSamples | None = None, progress: Progress = silent) -> Pulled:
@@ -152,8 +153,9 @@ class Project:
         known = people(self.studio, key)
         annotations: list[Annotation] = []
         skipped = empty = 0
-        for done, task in enumerate(self._tasks(), 1):
+        for done, task in enumerate(self.tasks(), 1):
             progress(done, None, "tasks")
+            predictions = predictions_of(task.predictions, task.context)
             for given in task.annotations:
                 if given.get("was_cancelled"):
                     skipped += 1
@@ -163,10 +165,11 @@ class Project:
                 refused = len(bad)
                 values = from_results(given.get("result") or [], task.context, place, bad)
                 if values:
-                    origin = "model" if by_model(given) else person.origin
                     annotations.append(
-                        Annotation(item=task.item, annotator=person.annotator, origin=origin, values={}).model_copy(
-                            update={"values": values}
+                        Annotation(
+                            item=task.item, annotator=person.annotator, origin=person.origin, values={}
+                        ).model_copy(
+                            update={"values": values, "drafts": drafts_of(given, values, predictions, task.context)}
                         )
                     )
                 elif len(bad) == refused:
@@ -213,8 +216,8 @@ class Project:
         )  # fmt: skip
         return int(made.id)
 
-    def _tasks(self) -> Iterator[Listed]:
-        """The tasks of all parts with their annotations, page by page."""
+    def tasks(self) -> Iterator[Listed]:
+        """The tasks of all parts with their annotations and predictions, page by page."""
         for number, page in self._parts().items():
             tasks = self.studio.call(
                 "listing tasks", self.studio.client.tasks.list, project=number, fields="all", page_size=_PAGE
@@ -226,8 +229,11 @@ class Project:
                     continue  # a person added it by hand; it is no item of ours
                 turns = task.data.get(self.schema.dialogue.name)
                 context = Context(page, len(turns) if isinstance(turns, list) else 0, float(task.data.get(FPS) or 0.0))
-                given = [a if isinstance(a, dict) else a.dict() for a in task.annotations or []]
-                yield Listed(item, task.id, context, given)
+                given, drafted = (
+                    [one if isinstance(one, dict) else one.dict() for one in found or []]
+                    for found in (task.annotations, task.predictions)
+                )
+                yield Listed(item, task.id, number, context, given, drafted)
 
     def _import(self, number: int, tasks: list[dict[str, Any]]) -> None:
         if not tasks:
@@ -259,7 +265,7 @@ class Project:
                 before += 1
                 continue
             with bad.counting():
-                result = to_results(annotation.values, task.context, place_of(annotation))
+                result = annotation_results(annotation, task.context, place_of(annotation))
                 unique = str(uuid.uuid5(_NAMESPACE, f"{task.number}/{email}"))
 
                 def create(task: Listed = task, unique: str = unique, user: int = user, result: Any = result) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from annotate.clips import Clips, frames_a_second
 from annotate.label_config import Page, task_data
 from annotate.people import Person
-from annotate.results import Context, is_unicode, to_results
+from annotate.provenance import annotation_results
+from annotate.results import Context, is_unicode
 from annotate.studio import Studio
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.records import Annotation, Item
@@ -23,12 +24,14 @@ Users = Mapping[Person, tuple[int, str]]
 
 @dataclass(frozen=True)
 class Listed:
-    """A task as the server lists it."""
+    """A task as the server lists it: annotations and predictions as they are there. ``project`` is a number too."""
 
     item: str
     number: int
+    project: int
     context: Context
     annotations: list[dict[str, Any]]
+    predictions: list[dict[str, Any]]
 
     @property
     def users(self) -> set[int]:
@@ -43,14 +46,6 @@ def person_in(annotation: Annotation) -> Person:
 def place_of(annotation: Annotation) -> str:
     """Where a person finds an annotation."""
     return f"item {annotation.item}, annotator {annotation.annotator}"
-
-
-def by_model(given: Mapping[str, Any]) -> bool:
-    """True where the page was filled in from a prediction: a model's words are never an expert's."""
-    results = given.get("result") or []
-    return bool(given.get("parent_prediction")) or any(
-        isinstance(result, dict) and str(result.get("origin", "")).startswith("prediction") for result in results
-    )
 
 
 def by_item(annotations: Iterable[Annotation], bad: BadSamples) -> dict[str, list[Annotation]]:
@@ -118,6 +113,6 @@ def bulk_of(
 def _annotations(given: Iterable[Annotation], context: Context, users: Users, bad: BadSamples) -> Iterator[Any]:
     for annotation in given:
         with bad.counting():
-            result = to_results(annotation.values, context, place_of(annotation))
+            result = annotation_results(annotation, context, place_of(annotation))
             email = users[person_in(annotation)][1]
             yield {"result": result, "completed_by": {"email": email}, "ground_truth": False}

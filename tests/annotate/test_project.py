@@ -110,15 +110,19 @@ def test_people_are_pseudonyms_and_models_stay_models(
     chosen = {"id": "x", "from_name": "warmth", "to_name": "talk", "type": "choices", "value": {"choices": ["1"]}}
     create = studio.client.annotations.create
     create(id=task.id, result=[chosen])
-    create(id=task.id, result=[{**chosen, "origin": "prediction"}])
+    prediction = studio.client.predictions.create(task=task.id, result=[chosen], model_version="m-1", score=0.5)
+    create(id=task.id, result=[{**chosen, "origin": "prediction"}], parent_prediction=prediction.id)
     create(id=task.id, result=[])
     create(id=task.id, result=[chosen], was_cancelled=True)
     create(id=task.id, result=[{**chosen, "value": {"choices": ["99"]}}])
     bad = BadSamples()
     pulled = project.pull(KEY, bad)
     assert (pulled.skipped, pulled.empty) == (1, 1)
-    said = [(a.annotator.split("-")[0], a.origin, a.values["warmth"]) for a in pulled.annotations]
-    assert sorted(said) == [("draft", "model", 0), ("expert", "expert", 1), ("expert", "model", 1)]
+    (listed,) = project.tasks()
+    assert (listed.item, listed.number, listed.project) == ("i", task.id, number)
+    assert [(p["id"], p["model_version"], p["score"]) for p in listed.predictions] == [(prediction.id, "m-1", 0.5)]
+    said = [(a.annotator.split("-")[0], a.origin, a.values["warmth"], a.accepted("warmth")) for a in pulled.annotations]
+    assert sorted(said) == [("draft", "model", 0, False), ("expert", "expert", 1, False), ("expert", "expert", 1, True)]
     assert server.credentials.email not in str(pulled)
     (error,) = bad
     assert f"task {task.id} (i), annotator expert-" in str(error)
