@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from dataclasses import field as datum
 from typing import Any
 
-from pride_mm.data.members import META, from_json, is_media, suffix
-from pride_mm.data.shards import decode_role
+from pride_mm.data.members import META, REACHED, from_json, is_media, suffix
+from pride_mm.data.shards import decode_role, read_reached
 from pride_mm.data.teaching import MEMBER as TEACHER_MEMBER
 from pride_mm.data.teaching import Lesson
 from pride_mm.errors import SampleError
@@ -44,6 +44,10 @@ def check_sample(key: str, schema: Schema, parts: Mapping[str, tuple[str, Mappin
         tar, members = parts["notes"]
         for field in schema.privileged:
             _decode(field, members, f"{tar}: {key}", turns, checked)
+        try:
+            read_reached(members.get(REACHED), f"{tar}: {key}")
+        except SampleError as error:
+            checked.findings.append(error)
     if "teaching" in parts:
         tar, members = parts["teaching"]
         try:

@@ -19,7 +19,7 @@ from pipelines.pack_item import Packed, pack_item
 from pipelines.split import SPLITS, assign_splits
 from pipelines.workers import WORKERS, Workers
 from pipelines.workers import workers as start_workers
-from pride_mm.data.members import META, encode_value, is_media, of_tar, suffix, to_json
+from pride_mm.data.members import META, REACHED, encode_value, is_media, of_tar, suffix, to_json
 from pride_mm.data.shards import (
     MANIFEST,
     TEACHER,
@@ -42,13 +42,18 @@ _TOOLS = ("pride-mm", "av", "decord")
 
 @dataclass(frozen=True)
 class Result:
-    """What was packed. ``fields_left_out`` were broken in items that were packed; ``notes_unused`` fit no item."""
+    """What was packed.
+
+    ``fields_left_out`` were broken in items that were packed; ``notes_unused`` fit no item; ``drafts_left_out`` are
+    values that were a model's drafts left as they were.
+    """
 
     manifest: Manifest
     bad: BadSamples
     fields_left_out: int
     notes_unused: int
     teacher_removed: int
+    drafts_left_out: int = 0
 
 
 def pack(
@@ -59,6 +64,7 @@ def pack(
     max_bad: int = 10,
     shard_samples: int = SHARD_SAMPLES,
     workers: int = WORKERS,
+    drafts: bool = False,
     progress: Progress = silent,
 ) -> Result:
     """Pack items, and the notes on them, into shards.
@@ -71,6 +77,8 @@ def pack(
         max_bad: how many bad lines, items and fields are allowed.
         shard_samples: how many samples a shard holds.
         workers: how many items are converted at once; the bytes don't depend on it.
+        drafts: keep notes that are a model's drafts left as they were, marked as such. Targets never are: what the
+            student has to say is an expert's word.
         progress: told of each item.
 
     Raises:
@@ -78,7 +86,7 @@ def pack(
     """
     bad = BadSamples(max_bad)
     given = _fitting(_read_items(items, schema, bad), schema, bad)
-    agreed = _read_notes(notes, schema, bad)
+    agreed, drafts_left_out = _without_drafts(_read_notes(notes, schema, bad), drafts)
     splits = assign_splits(given, bad)
     kept = [item for item in given if item.id in splits]
     if not kept:
@@ -98,12 +106,15 @@ def pack(
         schema_sha256=schema.sha256,
         splits=records,
         bad=dict(sorted(Counter(_kind_of(error) for error in bad).items())),
+        drafts=dict(
+            sorted(Counter(name for item in kept if item.id in agreed for name in agreed[item.id].drafts).items())
+        ),
         tools={name: _version(name) for name in _TOOLS},
     )
     removed = run.teacher_removed + _remove_strays(out, manifest)
     write_json(out / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
     unused = len(agreed.keys() - {item.id for item in given})
-    return Result(manifest, bad, len(bad) - fields_bad, unused, removed)
+    return Result(manifest, bad, len(bad) - fields_bad, unused, removed, drafts_left_out)
 
 
 def _read_items(paths: Sequence[Path], schema: Schema, bad: BadSamples) -> list[Item]:
@@ -134,9 +145,20 @@ def _read_notes(paths: Sequence[Path], schema: Schema, bad: BadSamples) -> dict[
     return found
 
 
+def _without_drafts(agreed: Mapping[str, Notes], keep: bool) -> tuple[dict[str, Notes], int]:
+    """The notes without the values that are models' drafts, and how many those were; ``keep`` keeps privileged ones."""
+    left: dict[str, Notes] = {}
+    for item, notes in agreed.items():
+        out = {name for name in notes.drafts if not (keep and name in notes.privileged)}
+        parts = {part: getattr(notes, part) for part in ("privileged", "targets", "how", "drafts")}
+        fewer = {part: {n: v for n, v in values.items() if n not in out} for part, values in parts.items()}
+        left[item] = notes.model_copy(update=fewer)
+    return left, sum(len(agreed[item].drafts) - len(left[item].drafts) for item in agreed)
+
+
 def _fitting(items: Iterable[Item], schema: Schema, bad: BadSamples) -> list[Item]:
     """The items whose id fits into a tar beside the longest name of a field, and whose turns can be written."""
-    room = LONGEST_NAME - 1 - max(len(name) for name in (META, *map(suffix, schema.field)))
+    room = LONGEST_NAME - 1 - max(len(name) for name in (META, REACHED, *map(suffix, schema.field)))
     fitting = []
     for item in items:
         with bad.counting():

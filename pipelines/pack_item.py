@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pride_mm.data.members import META, encode_value, is_media, suffix, to_json
+from pride_mm.data.members import META, REACHED, encode_value, is_media, suffix, to_json
 from pride_mm.errors import SampleError
 from pride_mm.media import Clip, MediaError, convert_audio, convert_video
 from pride_mm.records import Item, Notes
@@ -42,7 +42,7 @@ def pack_item(item: Item, notes: Notes | None, schema: Schema) -> Packed:
     return Packed(
         key=item.id,
         base=base,
-        privileged=_members(item, schema.privileged, privileged, errors),
+        privileged={REACHED: to_json(_reached(notes, schema)), **_members(item, schema.privileged, privileged, errors)},
         seconds={name: clip.seconds for name, clip in clips.items()},
         errors=tuple(errors),
     )
@@ -95,6 +95,13 @@ def _members(
         assert data is not None
         members[suffix(field)] = data
     return members
+
+
+def _reached(notes: Notes | None, schema: Schema) -> dict[str, Any]:
+    """About the notes: the same keys in every sample, empty where nothing was agreed, or nothing is a draft."""
+    fields = [field.name for field in schema.privileged + schema.targets]
+    how, drafts = (notes.how, notes.drafts) if notes else ({}, {})
+    return {"how": {name: how.get(name, "") for name in fields}, "drafts": {n: drafts.get(n, "") for n in fields}}
 
 
 def _meta(item: Item, clips: Mapping[str, Clip], schema: Schema) -> dict[str, Any]:

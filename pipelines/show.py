@@ -60,7 +60,9 @@ def describe(sample: Sample, schema: Schema) -> list[Line]:
         if field.role in values:
             value = values[field.role].get(field.name)
             text = _ABSENT if value is None else _media_words(value) if is_media(field) else render(field, value)
-            lines.append(Line(field.role, field.label, text, value is not None))
+            model = sample.drafts.get(field.name)
+            label = f"{field.label} (draft of {model}, left as it was)" if model else field.label
+            lines.append(Line(field.role, label, text, value is not None))
     return lines
 
 

@@ -78,12 +78,17 @@ class Annotation(Frozen):
 
 
 class Notes(Frozen):
-    """The consensus on one item. ``how`` says for each field how it was reached."""
+    """The consensus on one item.
+
+    ``how`` says for each field how it was reached. ``drafts`` names, for each value that is a model's draft left as it
+    was, the model's version: no expert's own words made that value, and nothing may take it for an expert's.
+    """
 
     item: Key
     privileged: dict[str, Value] = {}
     targets: dict[str, Value] = {}
     how: dict[str, str] = {}
+    drafts: dict[str, str] = {}
 
 
 def read_lines(path: Path, bad: BadSamples) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -201,8 +206,11 @@ def read_notes(path: Path, schema: Schema, bad: BadSamples) -> Iterator[Notes]:
         targets = _parse(schema.targets, raw.get("targets", {}), None, place, bad)
         if privileged is None or targets is None:
             continue
+        drafts = _drafts(raw.get("drafts"), {**privileged, **targets}, place, bad)
+        if drafts is None:
+            continue
         try:
-            record = Notes.model_validate({**raw, "privileged": {}, "targets": {}})
+            record = Notes.model_validate({**raw, "privileged": {}, "targets": {}, "drafts": drafts})
         except ValidationError as error:
             bad.add(SampleError(place, None, "; ".join(mistakes(error))))
             continue

@@ -15,11 +15,15 @@ def pack(
     notes: Annotated[
         list[Path] | None, typer.Option(help="File of notes, from `pride label agree`; may be given again.")
     ] = None,
+    drafts: Annotated[
+        bool, typer.Option("--drafts", help="Keep notes that are a model's drafts left as they were, marked as such.")
+    ] = False,
     max_bad: Annotated[int, typer.Option(help="How many bad items and fields are allowed.", min=0)] = 10,
 ) -> None:
     """Pack items and notes into shards: checked, cut, converted, the same bytes each time.
 
-    A broken clip costs its field, not its dialogue; whatever is left out is named and counted.
+    A broken clip costs its field, not its dialogue; whatever is left out is named and counted. So is a value that is
+    only a model's draft which an annotator left as it was.
 
     Example: pride pack items.jsonl --notes privileged.jsonl --out shards
     """
@@ -28,7 +32,7 @@ def pack(
     from pride_mm.schema import load_schema
 
     with progress("Packing") as tick:
-        result = pack_items(items, load_schema(schema), out, notes or [], max_bad, progress=tick)
+        result = pack_items(items, load_schema(schema), out, notes or [], max_bad, drafts=drafts, progress=tick)
     name_bad(result.bad)
     for name, split in result.manifest.splits.items():
         lengths = "".join(f", {seconds / 60:.1f} min of {field}" for field, seconds in split.seconds.items())
@@ -36,6 +40,11 @@ def pack(
     if result.bad:
         whole = len(result.bad) - result.fields_left_out
         say(f"Left out: {whole} items or lines, and {result.fields_left_out} fields of items that were packed.")
+    if result.drafts_left_out:
+        kept = "; --drafts keeps those among the notes, marked" if not drafts else ""
+        say(f"Left out: {result.drafts_left_out} values that are a model's drafts as they were{kept}.")
+    if kept_drafts := sum(result.manifest.drafts.values()):
+        say(f"{kept_drafts} notes are a model's drafts as they were, and marked so beside the notes.")
     if result.notes_unused:
         complain(f"{result.notes_unused} notes are on items that were not given.")
     if result.teacher_removed:

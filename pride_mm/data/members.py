@@ -17,6 +17,8 @@ MEDIA_KINDS = (Kind.VIDEO, Kind.AUDIO)
 UNKNOWN_TIME = -1.0
 # About the sample itself: not a field, hence a name that no role has.
 META = "meta.item.json"
+# About its notes, beside them: how each value was reached, and which are a model's drafts.
+REACHED = "meta.notes.json"
 
 
 @dataclass(frozen=True)

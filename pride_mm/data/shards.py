@@ -17,7 +17,7 @@ from pydantic import Field as Setting
 from pydantic import ValidationError
 
 from pride_mm.config import mistakes
-from pride_mm.data.members import META, decode_value, from_json, is_media, of_tar, suffix, suffixes
+from pride_mm.data.members import META, REACHED, decode_value, from_json, is_media, of_tar, suffix, suffixes
 from pride_mm.data.tar import Index, index_tar, read_members
 from pride_mm.data.teaching import MEMBER as TEACHER_MEMBER
 from pride_mm.errors import SampleError, UserError
@@ -52,13 +52,18 @@ class SplitRecord(Frozen):
 
 
 class Manifest(Frozen):
-    """What ``pride pack`` made. ``bad`` counts what it left out, by reason; ``tools`` names versions."""
+    """What ``pride pack`` made.
+
+    ``bad`` counts what it left out, by reason; ``drafts`` the values that are a model's drafts left as they were, by
+    field; ``tools`` names versions.
+    """
 
     format: Literal[1] = 1
     contract: Schema = Setting(alias="schema")
     schema_sha256: str
     splits: dict[str, SplitRecord]
     bad: dict[str, int]
+    drafts: dict[str, int] = {}
     tools: dict[str, str]
 
 
@@ -66,7 +71,8 @@ class Manifest(Frozen):
 class Sample:
     """One item out of a shard. Media are bytes; an absent field is not in its dict.
 
-    ``privileged`` is None where the notes weren't asked for; ``teacher`` is the teacher's member.
+    ``privileged`` is None where the notes weren't asked for; ``teacher`` is the teacher's member. With the notes comes
+    how each agreed value was ``reached``, by field, and in ``drafts`` the model whose draft it is, left as it was.
     """
 
     key: str
@@ -76,6 +82,8 @@ class Sample:
     privileged: dict[str, Value] | None = None
     teacher: bytes | None = None
     meta: dict[str, Any] = datum(default_factory=dict)
+    reached: dict[str, str] = datum(default_factory=dict)
+    drafts: dict[str, str] = datum(default_factory=dict)
 
 
 class ShardSet:
@@ -206,14 +214,16 @@ class ShardReader(Sequence[Sample]):
         turns = _turns(self.schema, inputs)
         targets = decode_role(self.schema.targets, base, where, turns) if Role.TARGET in self.roles else {}
         notes = None
+        about: tuple[dict[str, str], dict[str, str]] = {}, {}
         if self._has_notes():
             added = of_tar(Role.PRIVILEGED)
             members = self._members(shard, key, added)
             notes = decode_role(self.schema.privileged, members, f"{shard}{added}.tar: {key}", turns)
+            about = read_reached(members.get(REACHED), f"{shard}{added}.tar: {key}")
         elif Role.PRIVILEGED in self.roles:
             notes = {}
         teacher = self._members(shard, key, f".{TEACHER}")[TEACHER_MEMBER] if self.teacher else None
-        return Sample(key, str(meta.get("corpus", "")), inputs, targets, notes, teacher, meta)  # type: ignore[arg-type]
+        return Sample(key, str(meta.get("corpus", "")), inputs, targets, notes, teacher, meta, *about)  # type: ignore[arg-type]
 
     def _members(self, shard: str, key: str, added: str) -> dict[str, bytes]:
         entries = self._indices[shard, added][key]
@@ -253,13 +263,14 @@ def open_index(path: Path, schema: Schema, added: str) -> Index:
     if added == f".{TEACHER}":
         known: dict[str, Field | None] = {TEACHER_MEMBER: None}
     elif added:
-        known = dict(suffixes(schema.privileged))
+        known = {REACHED: None, **suffixes(schema.privileged)}
     else:
         known = {META: None, **suffixes(schema.inputs + schema.targets)}
     index = index_tar(path, known)
     for key, members in index.items():
         for name, field in known.items():
-            if name not in members and not (field is not None and is_media(field)):
+            # packs of before drafts were told apart have no such member
+            if name not in members and name != REACHED and not (field is not None and is_media(field)):
                 raise SampleError(f"{path.name}: {key}", field.name if field else None, f"member '{name}' is missing")
     return index
 
@@ -297,6 +308,16 @@ def decode_role(
 def _turns(schema: Schema, inputs: Mapping[str, Any]) -> int | None:
     dialogue = inputs.get(schema.dialogue.name)
     return len(dialogue) if dialogue is not None else None
+
+
+def read_reached(data: bytes | None, place: str) -> tuple[dict[str, str], dict[str, str]]:
+    """How the values of a sample were reached, and which models' drafts they are, by field; raises SampleError."""
+    try:
+        raw = {"how": {}, "drafts": {}} if data is None else from_json(data)
+        how, drafts = ({str(name): str(text) for name, text in raw[part].items() if text} for part in ("how", "drafts"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise SampleError(place, None, f"'{REACHED}' is not what was packed") from None
+    return how, drafts
 
 
 def _meta(data: bytes, place: str) -> dict[str, Any]:

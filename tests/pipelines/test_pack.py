@@ -13,11 +13,12 @@ from typing import Any
 import av
 import pytest
 
+from pipelines.check import check
 from pipelines.cli import run
 from pipelines.pack import pack
 from pride_mm.data.shards import MANIFEST, ShardSet
 from pride_mm.data.tar import write_tar
-from pride_mm.errors import TooManyBadSamples, UserError
+from pride_mm.errors import SampleError, TooManyBadSamples, UserError
 from pride_mm.media import probe, read_audio, read_frames
 from pride_mm.schema import Role, Schema
 
@@ -278,3 +279,58 @@ def test_datasets_reads_shards_of_text(
     assert [row["__key__"] for row in rows] == list(reader.keys)
     assert rows[0]["target.emotion.json"] == {"present": True, "value": "sad"}
     assert rows[0]["target.sentiment.json"] == {"present": False, "value": ""}
+
+
+@pytest.fixture
+def half_drafted(note_lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Notes of which one value of each role is a model's draft that was left as it was."""
+    (note,) = note_lines
+    how = dict.fromkeys([*note["privileged"], *note["targets"]], "single: expert-1")
+    return {**note, "how": how, "drafts": {"situation": "m-1@ab", "emotion": "m-1@ab"}}
+
+
+def test_a_models_draft_is_left_out_or_stays_marked(
+    clip_items: list[dict[str, Any]],
+    half_drafted: dict[str, Any],
+    schema: Schema,
+    write_lines: Lines,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items = write_lines(tmp_path / "items.jsonl", clip_items[:3])
+    notes = write_lines(tmp_path / "privileged.jsonl", [half_drafted])
+    given = ["pack", str(items), "--notes", str(notes)]
+    assert run([*given, "--out", str(tmp_path / "without")]) == 0
+    assert "2 values that are a model's drafts as they were; --drafts keeps" in capsys.readouterr().out
+    without = sample(tmp_path / "without", "mosi_1")
+    assert without.privileged["expression"] == 2
+    assert "situation" not in without.privileged
+    assert without.targets["emotion"] == "sad", "the item's own, not the model's"
+    assert (without.drafts, without.reached["expression"]) == ({}, "single: expert-1")
+    assert run([*given, "--out", str(tmp_path / "kept"), "--drafts"]) == 0
+    assert "1 notes are a model's drafts as they were, and marked so" in capsys.readouterr().out
+    kept = sample(tmp_path / "kept", "mosi_1")
+    assert kept.privileged["situation"] == "Her dog has died."
+    assert kept.drafts == {"situation": "m-1@ab"}
+    assert kept.targets["emotion"] == "sad", "a target is never a model's word"
+    assert ShardSet.open(tmp_path / "kept").manifest.drafts == {"situation": 1}
+    assert ShardSet.open(tmp_path / "without").manifest.drafts == {}
+    assert not sample(tmp_path / "kept", "mosi_1", (Role.INPUT, Role.TARGET)).reached, "it lies with the notes"
+    assert run(["show", str(tmp_path / "kept"), "mosi_1", "--notes", "--out", str(tmp_path / "page.html")]) == 0
+    assert "Situation (draft of m-1@ab, left as it was): Her dog has died." in capsys.readouterr().out
+    assert run(["check", str(tmp_path / "kept")]) == 0
+
+
+def test_what_is_said_of_notes_is_checked(packed: Path, tmp_path: Path) -> None:
+    shards = ShardSet.open(packed)
+    split, _ = shards.find("mosi_1")
+    (path,) = [p for p in packed.glob(f"{split}-*.privileged.tar") if b"mosi_1.meta.notes.json" in p.read_bytes()]
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in packed.iterdir():
+        data = file.read_bytes()
+        (broken / file.name).write_bytes(data.replace(b'{"how":', b'{"not":') if file == path else data)
+    said = [str(finding) for finding in check(broken).findings]
+    assert any("mosi_1: 'meta.notes.json' is not what was packed" in finding for finding in said)
+    with pytest.raises(SampleError, match="is not what was packed"):
+        sample(broken, "mosi_1")

@@ -322,6 +322,18 @@ def test_provenance_that_makes_no_sense_is_refused(tmp_path: Path, pride: Schema
     assert "drafts" in str(error)
 
 
+def test_a_value_of_notes_that_is_a_draft_is_named_and_nothing_else_is(tmp_path: Path, pride: Schema) -> None:
+    given = {"item": "x", "privileged": {"situation": "A dog died."}, "targets": {"emotion": "sad"}}
+    good = {**given, "drafts": {"situation": "m-1", "emotion": "m-1", "analysis": None}}
+    (record,) = read_notes(written(tmp_path / "n.jsonl", good), pride, BadSamples(0))
+    assert record.drafts == {"situation": "m-1", "emotion": "m-1"}
+    for wrong in ({"analysis": "m-1"}, {"situation": 3}, {MARK: "m-1"}, [MARK]):
+        bad = BadSamples()
+        assert not list(read_notes(written(tmp_path / "n.jsonl", {**given, "drafts": wrong}), pride, bad))
+        (error,) = bad
+        assert MARK not in str(error)
+
+
 def test_other_readers_infer_one_type(tmp_path: Path, pride: Schema) -> None:
     from datasets import load_dataset
 
