@@ -130,27 +130,23 @@ class Drafter:
             Kind.TURN_CHOICE: self._turn_choice,
         }
 
-    def draft(self, item: Item, fields: Sequence[Field], known: Mapping[str, Value] | None = None) -> Drafted:
-        """Draft ``fields`` of an item, in their order.
+    def draft(self, item: Item, fields: Sequence[Field]) -> Drafted:
+        """Draft ``fields`` (out of ``drafted_fields``) of an item, in their order.
 
-        Args:
-            item: its inputs are read, and its response where the step is the third.
-            fields: out of ``drafted_fields``.
-            known: the model's own drafts of this item so far; never an expert's.
+        Its inputs are read, and its response where the step is the third.
         """
-        notes: dict[str, Value] = dict(known or {})
         drafted: dict[str, Value] = {}
         probabilities: list[float] = []
         for wanted in fields:
             with self.bad.counting():
-                raw, said = self._ask[wanted.kind](_Question(self, item, wanted, notes))
+                raw, said = self._ask[wanted.kind](_Question(self, item, wanted, drafted))
                 if raw is None:
                     continue
                 try:
                     value = parse_value(wanted, raw)
                 except ValueError as error:
                     raise SampleError(item.id, wanted.name, str(error)) from None
-                notes[wanted.name] = drafted[wanted.name] = value
+                drafted[wanted.name] = value
                 probabilities += [p for p in said if p is not None]
         return Drafted(drafted, sum(probabilities) / len(probabilities) if probabilities else None)
 

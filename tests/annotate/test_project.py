@@ -225,4 +225,3 @@ def test_help_has_an_example_for_every_command() -> None:
     runner = CliRunner()
     for command in ("serve", "push", "pull", "agree"):
         assert f"Example: pride label {command}" in runner.invoke(app, ["label", command, "--help"]).output
-    assert "draft" not in runner.invoke(app, ["label", "--help"]).output

@@ -3,9 +3,10 @@
 import typer
 
 from pipelines.cli.label.agreement import agree
+from pipelines.cli.label.draft import draft
 from pipelines.cli.label.exchange import pull, push
 from pipelines.cli.label.server import serve
 
 app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio.")
-for command in (serve, push, pull, agree):
+for command in (serve, push, draft, pull, agree):
     app.command()(command)

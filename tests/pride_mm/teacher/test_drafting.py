@@ -109,14 +109,6 @@ def test_an_experts_note_never_enters(pride: Schema, item: Item, listening: List
     assert not any(field.role is Role.PRIVILEGED for field in pride.inputs)
 
 
-def test_a_drafter_goes_on_where_it_was(pride: Schema, item: Item, listening: Listening) -> None:
-    fields = drafted_fields(pride)[1:4]
-    drafter = Drafter(DraftPrompt.load(pride), listening, BadSamples(0))
-    whole = drafter.draft(item, fields).values
-    begun = drafter.draft(item, fields[:2]).values
-    assert {**begun, **drafter.draft(item, fields[2:], begun).values} == whole
-
-
 def test_every_kind_but_time_segments_is_drafted(item: Item, listening: Listening) -> None:
     schema = Schema.model_validate(
         {
