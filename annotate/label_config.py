@@ -12,9 +12,11 @@ Values are shown by Video, Audio, Paragraphs and Text only, none of which render
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, get_args
 from xml.etree import ElementTree
 
+from annotate.hotkeys import NO_KEY, hotkeys, options_of
 from pride_mm.schema import (
     ChoicesField,
     Field,
@@ -36,24 +38,12 @@ Step = Literal["feelings", "situation", "response"]
 _STEPS: tuple[Step, ...] = get_args(Step)
 _MANY_OPTIONS = 12  # more are offered in a drop-down list, fewer side by side
 MANY_LEVELS = 11
+_LONG_GUIDELINE = 240  # characters; a longer one can be folded away
 _SYNC = "clip"
+_SOUND = {Kind.AUDIO: "pride-heard", Kind.VIDEO: "pride-seen"}
 _SELECT = {"layout": "select"}
 _INLINE = {"layout": "inline", "showInline": "true"}
-_STYLE = """
-.pride-page { display: grid; grid-template-columns: minmax(540px, 43%) minmax(0, 1fr); gap: 28px; align-items: start; }
-.pride-page { padding-right: 36px; }
-.pride-clip { min-width: 0; position: sticky; top: 0; max-height: calc(100vh - 120px); overflow: hidden auto; }
-.pride-notes { min-width: 0; max-width: 720px; }
-.pride-step { margin-top: 14px; border-top: 2px solid #2f6f6b; }
-.pride-field { margin: 8px 0; padding: 6px 14px 10px; border: 1px solid #dde2ea; border-radius: 8px; }
-.pride-field h1, .pride-field h2, .pride-field h3, .pride-field h4, .pride-field h5, .pride-field h6 {
-  font-size: 16px !important; margin: 4px 0 !important; }
-.pride-hint h1, .pride-hint h2, .pride-hint h3, .pride-hint h4, .pride-hint h5, .pride-hint h6 {
-  font-size: 14px !important; font-weight: 400 !important; line-height: 1.4 !important; opacity: 0.75; }
-.pride-turn { margin: 8px 0; padding: 0 10px; border-left: 3px solid #2f6f6b; }
-.pride-turn h1, .pride-turn h2, .pride-turn h3, .pride-turn h4, .pride-turn h5, .pride-turn h6 {
-  font-size: 13px !important; margin: 0 !important; color: #2f6f6b; }
-"""
+_STYLE = Path(__file__).with_name("label_page.css")
 
 
 @dataclass(frozen=True)
@@ -86,6 +76,11 @@ class Page:
         fit = [f for f in asked if f.kind is not Kind.SPANS or self.marked is not None]
         return tuple(sorted(fit, key=lambda f: _STEPS.index(f.step) if f.step else len(_STEPS)))
 
+    @cached_property
+    def keys(self) -> Mapping[str, tuple[str, ...]]:
+        """The keys of each control's options."""
+        return hotkeys(self.controls)
+
     def control(self, name: str) -> Field | None:
         """The control called ``name``, if the page has it."""
         return next((f for f in self.controls if f.name == name), None)
@@ -104,13 +99,14 @@ def turn_name(field: FieldBase, turn: int | str) -> str:
 def label_config(page: Page) -> str:
     """The page as Label Studio's XML, the same for the same page."""
     root = ElementTree.Element("View")
-    ElementTree.SubElement(root, "Style").text = _STYLE
+    ElementTree.SubElement(root, "Style").text = _STYLE.read_text(encoding="utf-8")
     body = _box(root, "pride-page")
-    clip = _box(body, "pride-clip")
+    clip = _box(body, f"pride-clip {_SOUND[page.marked.kind] if page.marked else 'pride-mute'}")
     _header(clip, f"${ITEM}", size=6)
     for field in page.shown:
         OBJECTS.get(field.kind, _shown_text)(field, page, clip)
     notes = _box(body, "pride-notes")
+    _how_to(notes, page)
     for number, step in enumerate([*_STEPS, None], 1):
         fields = [f for f in page.controls if f.step == step]
         if not fields:
@@ -172,6 +168,15 @@ def _header(parent: ElementTree.Element, text: str, size: int) -> None:
     ElementTree.SubElement(parent, "Header", value=text, size=str(size))
 
 
+def _how_to(parent: ElementTree.Element, page: Page) -> None:
+    """What an expert has to know of the page itself, folded away until it is asked for."""
+    hint = _box(_box(parent, "pride-how"), "pride-hint")
+    folds = ElementTree.SubElement(hint, "Collapse", bordered="false")
+    panel = ElementTree.SubElement(folds, "Panel", value="How this page works")
+    for line in _HOW_TO if page.marked is None else (*_HOW_TO, *_HOW_TO_PLAY):
+        _header(panel, line, size=6)
+
+
 def _plain(text: str) -> str:
     """Text of the schema that Label Studio must not take for the name of a variable."""
     return text.replace("$", "$\u200b").replace("{{", "{\u200b{")
@@ -180,10 +185,18 @@ def _plain(text: str) -> str:
 def _field(field: Field, page: Page, parent: ElementTree.Element) -> None:
     box = _box(parent, "pride-field")
     _header(box, _plain(field.label) + (" *" if field.required else ""), size=5)
-    hint = " ".join(part for part in (field.guideline, _HOW.get(field.kind, "")) if part)
-    if hint:
-        ElementTree.SubElement(_box(box, "pride-hint"), "Header", value=_plain(hint), size="6")
+    _hint(box, " ".join(part for part in (field.guideline, _HOW.get(field.kind, "")) if part))
     CONTROLS[field.kind](field, page, box)
+
+
+def _hint(parent: ElementTree.Element, text: str, title: str = "Guideline") -> None:
+    """The guideline of a field; a long one is open at first and can be folded away."""
+    hint = _box(parent, "pride-hint")
+    if len(text) > _LONG_GUIDELINE:
+        folds = ElementTree.SubElement(hint, "Collapse", bordered="false", open="true")
+        hint = ElementTree.SubElement(folds, "Panel", value=title)
+    if text:
+        _header(hint, _plain(text), size=6)
 
 
 def _required(field: Field) -> dict[str, str]:
@@ -194,12 +207,12 @@ def _required(field: Field) -> dict[str, str]:
 
 def _video(field: Field, page: Page, parent: ElementTree.Element) -> None:
     ElementTree.SubElement(
-        parent, "Video", name=field.name, value=f"${field.name}", sync=_SYNC, frameRate=f"${FPS}", height="300"
+        parent, "Video", name=field.name, value=f"${field.name}", sync=_SYNC, frameRate=f"${FPS}", height="260"
     )
 
 
 def _audio(field: Field, page: Page, parent: ElementTree.Element) -> None:
-    ElementTree.SubElement(parent, "Audio", name=field.name, value=f"${field.name}", sync=_SYNC, height="80")
+    ElementTree.SubElement(parent, "Audio", name=field.name, value=f"${field.name}", sync=_SYNC, height="72")
 
 
 def _dialogue(field: Field, page: Page, parent: ElementTree.Element) -> None:
@@ -216,17 +229,27 @@ def _shown_text(field: Field, page: Page, parent: ElementTree.Element) -> None:
     ElementTree.SubElement(parent, "Text", name=field.name, value=f"${field.name}")
 
 
-def _options(tag: ElementTree.Element, options: tuple[str, ...], kind: str = "Choice") -> None:
-    for option in options:
-        ElementTree.SubElement(tag, kind, value=_plain(option), alias=option)
+def _options(
+    tag: ElementTree.Element, options: tuple[str, ...], keys: tuple[str, ...] | None, kind: str = "Choice"
+) -> None:
+    """One tag an option. A key that is no key still has to differ from all others of its kind."""
+    for number, option in enumerate(options):
+        key = keys[number] if keys else f"{NO_KEY}{tag.get('name', '')}{number}"
+        ElementTree.SubElement(tag, kind, value=_plain(option), alias=option, hotkey=key)
 
 
 def _choices(
-    parent: ElementTree.Element, name: str, to: str, options: tuple[str, ...], choice: str
+    parent: ElementTree.Element,
+    name: str,
+    to: str,
+    options: tuple[str, ...],
+    choice: str,
+    keys: tuple[str, ...] | None = None,
 ) -> ElementTree.Element:
     tag = ElementTree.SubElement(parent, "Choices", name=name, toName=to, choice=choice)
-    tag.attrib |= _SELECT if len(options) > _MANY_OPTIONS else _INLINE
-    _options(tag, options)
+    folded = len(options) > _MANY_OPTIONS
+    tag.attrib |= _SELECT if folded else _INLINE
+    _options(tag, options, None if folded else keys)
     return tag
 
 
@@ -234,7 +257,7 @@ def _choice(field: Field, page: Page, parent: ElementTree.Element) -> None:
     assert isinstance(field, OptionsField)
     many = isinstance(field, ChoicesField)
     choice = "multiple" if many else "single-radio"
-    tag = _choices(parent, field.name, page.schema.dialogue.name, field.options, choice)
+    tag = _choices(parent, field.name, page.schema.dialogue.name, field.options, choice, page.keys.get(field.name))
     tag.attrib |= _required(field)
 
 
@@ -242,8 +265,7 @@ def _scale(field: Field, page: Page, parent: ElementTree.Element) -> None:
     assert isinstance(field, ScaleField)
     to = page.schema.dialogue.name
     if field.high - field.low < MANY_LEVELS:
-        levels = tuple(str(level) for level in range(field.low, field.high + 1))
-        tag = _choices(parent, field.name, to, levels, "single-radio")
+        tag = _choices(parent, field.name, to, options_of(field), "single-radio", page.keys.get(field.name))
     else:
         tag = ElementTree.SubElement(
             parent, "Number", name=field.name, toName=to, min=str(field.low), max=str(field.high), step="1"
@@ -277,8 +299,20 @@ def _spans(field: Field, page: Page, parent: ElementTree.Element) -> None:
     assert isinstance(field, OptionsField)
     assert page.marked is not None
     tag = "Labels" if page.marked.kind is Kind.AUDIO else "TimelineLabels"
-    _options(ElementTree.SubElement(parent, tag, name=field.name, toName=page.marked.name), field.options, "Label")
+    labels = ElementTree.SubElement(parent, tag, name=field.name, toName=page.marked.name)
+    _options(labels, field.options, page.keys.get(field.name), "Label")
 
+
+_HOW_TO = (
+    "Fields marked * are needed before you can submit. Letters and digits in brackets are the keys of an option; "
+    "press a key again to take it back where the mark is a square.",
+    "A text is kept as a draft only after Add or Shift+Enter. Submit keeps everything, added or not.",
+    "Where a text was filled in for you, a model drafted it: read it as a stranger's and change what is wrong.",
+)
+_HOW_TO_PLAY = (
+    "Shift+Space plays and stops the clip, also while you write. A click on a turn goes to its place.",
+    "A marked moment: click it to choose it, drag its edges, Backspace removes it.",
+)
 
 Builder = Callable[[Field, Page, ElementTree.Element], None]
 

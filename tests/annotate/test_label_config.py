@@ -90,3 +90,30 @@ def test_a_page_is_for_the_media_that_an_item_has(pride: Schema) -> None:
     talk = (Turn(speaker="a", text="b"),)
     assert page_of(pride, {"dialogue": talk}).media == ()
     assert page_of(pride, {"dialogue": talk, "audio": Media(path="x")}).name == "audio"
+
+
+def test_no_key_is_given_twice_and_turns_take_none(schema: Schema) -> None:
+    for page in pages(schema):
+        root = ElementTree.fromstring(label_config(page))
+        turns = {tag for box in root.iter("Repeater") for tag in box.iter("Choice")}
+        keys = [tag.get("hotkey", "") for tag in root.iter() if tag.tag in ("Choice", "Label")]
+        assert all(keys), "Label Studio would deal out keys of its own"
+        assert len(set(keys)) == len(keys)
+        real = [key for key in keys if len(key) == 1]
+        assert set(real) <= set("1234567890qwetyiopasdfgjklzxcvbnm")
+        assert not [tag for tag in turns if tag.get("hotkey") in real]
+
+
+def test_the_keys_of_the_shipped_page(pride: Schema) -> None:
+    keys = Page(pride, ("video", "audio")).keys
+    assert keys["emotion"] == tuple("12345678")
+    assert keys["sentiment"] == tuple("qwe")
+    assert len({key for own in keys.values() for key in own}) == 8 + 3 + 3 * 3 + 2
+
+
+def test_a_long_guideline_folds_away(pride: Schema) -> None:
+    wordy = pride.field[-1].model_copy(update={"guideline": "Long. " * 100})
+    schema = pride.model_copy(update={"field": (*pride.field[:-1], wordy)})
+    root = ElementTree.fromstring(label_config(Page(schema, ())))
+    (panel,) = [tag for tag in root.iter("Panel") if tag.get("value") == "Guideline"]
+    assert panel.find("Header").get("value") == wordy.guideline  # type: ignore[union-attr]
