@@ -73,7 +73,12 @@ class Project:
     @property
     def addresses(self) -> list[str]:
         """Where a person opens the project's parts."""
-        return [f"{self.studio.url}/projects/{number}/data" for number in self._parts()]
+        return [f"{self.studio.url}/projects/{number}/data" for number in self.numbers]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The server's numbers of the project's parts."""
+        return list(self._parts())
 
     def push(
         self,
