@@ -75,6 +75,10 @@ class Project:
         """Where a person opens the project's parts."""
         return [f"{self.studio.url}/projects/{number}/data" for number in self.numbers]
 
+    def parts(self) -> dict[int, Page]:
+        """The projects on the server by number, each with its page; raises UserError for one of another schema."""
+        return self._parts()
+
     @property
     def numbers(self) -> list[int]:
         """The server's numbers of the project's parts."""
