@@ -14,7 +14,7 @@ from pride_mm.errors import UserError
 
 Answer = TypeVar("Answer")
 _TIMEOUT = 300.0  # seconds; a bulk of tasks with annotations takes a few, a busy machine some more
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def connect(url: str, api_key: str) -> Studio:
     if not named:
         raise UserError(f"'{url}' is not an address; give one like http://127.0.0.1:8080.")
     # A proxy of the environment must not carry what never leaves the machine.
-    http = httpx.Client(timeout=_TIMEOUT, follow_redirects=True, trust_env=parts.hostname not in _LOOPBACK)
+    http = httpx.Client(timeout=_TIMEOUT, follow_redirects=True, trust_env=parts.hostname not in LOOPBACK)
     studio = Studio(address, None)
 
     def greet() -> Studio:

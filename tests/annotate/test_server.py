@@ -1,18 +1,24 @@
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from annotate import server as server_module
 from annotate.credentials import Credentials, ensure_credentials, pseudonym_key, read_credentials
-from annotate.server import HOST, LocalServer, ask, environment, find_command
+from annotate.server import HOST, LocalServer, ask, environment, find_command, free_port
 from annotate.studio import connect
 from pride_mm.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 MADE_UP = Credentials(url="http://127.0.0.1:1", password="p" * 12, token="a" * 40)
 
 
@@ -154,12 +160,8 @@ def test_only_the_media_folder_is_served(server: LocalServer, studio: object) ->
 
 
 @pytest.mark.label_studio
-def test_it_stops_and_starts_again_with_what_it_had(server: LocalServer, tmp_path: Path) -> None:
-    # the database of the running server spares this test the minute that a first start takes
-    for folder in ("studio", "home"):
-        shutil.copytree(server.data_dir / folder, tmp_path / "ls" / folder)
-    shutil.copy(server.data_dir / "credentials.json", tmp_path / "ls")
-    with LocalServer(tmp_path / "ls", 0) as first:
+def test_it_stops_and_starts_again_with_what_it_had(copied: Path) -> None:
+    with LocalServer(copied, 0) as first:
         pid, port, token = first.pid, first.port, first.credentials.token
         assert pid is not None
         gone = connect(first.url, token)
@@ -167,13 +169,65 @@ def test_it_stops_and_starts_again_with_what_it_had(server: LocalServer, tmp_pat
     with pytest.raises(UserError, match=r"No Label Studio answers at .* \(listing\)"):
         gone.call("listing", gone.client.users.list)
     assert first.pid is None
-    with pytest.raises(ProcessLookupError):
-        os.killpg(pid, 0)
-    with LocalServer(tmp_path / "ls", port) as again:
+    assert not alive(pid)
+    open_to_others = [path for path in copied.rglob("*") if path.is_file() and mode(path) & 0o077]
+    assert not open_to_others
+    with LocalServer(copied, port) as again:
         assert again.credentials.token == token
         connect(again.url, token)
-    (tmp_path / "ls" / "credentials.json").unlink()
+    (copied / "credentials.json").unlink()
     with pytest.raises(UserError, match="does not know the token"):
-        LocalServer(tmp_path / "ls", 0).start()
+        LocalServer(copied, 0).start()
     left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert f"--port {port}" not in left
+
+
+@pytest.mark.label_studio
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_process_is_left_however_the_command_ends(copied: Path, sign: signal.Signals) -> None:
+    """Of ``pride label serve`` itself; killed outright, the shell that waits for its end stops the server."""
+    port = free_port()
+    pride = subprocess.Popen(
+        [sys.executable, "-c", "from pipelines.cli import main; main()", "label", "serve", "--data-dir", copied,
+         "--port", str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert pride.stdout is not None
+        for line in pride.stdout:
+            if "stop it with Ctrl-C" in line:
+                break
+        server_pid = int((copied / "server.lock").read_text())
+        assert alive(server_pid)
+        pride.send_signal(sign)
+        rest = pride.communicate(timeout=30)[0]
+    finally:
+        pride.kill()
+    within(20, lambda: not alive(server_pid))
+    assert ask(port, "/health")[0] == 0
+    if sign is not signal.SIGKILL:
+        assert pride.returncode == 0
+        assert "everything is kept" in rest
+    within(5, lambda: not children_named("read -r line", server_pid))
+    with (copied / "server.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def children_named(words: str, last: int) -> list[str]:
+    """Running commands that hold ``words`` and end with the number ``last``."""
+    listed = subprocess.run(["ps", "-eo", "args", "ww"], capture_output=True, text=True, check=True).stdout
+    return [listed] if words in listed and f" {last}\n" in listed else []
+
+
+def within(seconds: float, true: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
