@@ -2,6 +2,7 @@
 
 import typer
 
+from pipelines.cli.label import experts
 from pipelines.cli.label.agreement import agree
 from pipelines.cli.label.draft import draft
 from pipelines.cli.label.exchange import pull, push
@@ -10,3 +11,4 @@ from pipelines.cli.label.server import serve
 app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio.")
 for command in (serve, push, draft, pull, agree):
     app.command()(command)
+app.add_typer(experts.app, name="experts")
