@@ -15,7 +15,7 @@ from annotate.people import person_of
 from annotate.project import Project
 from annotate.results import Context, Result, to_results
 from annotate.tasks import Listed
-from pride_mm.errors import BadSamples, SampleError
+from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.progress import Progress, silent
 from pride_mm.records import Item
 from pride_mm.schema import Field, Value
@@ -160,16 +160,11 @@ class _Upload:
                 "adding drafts", client.projects.import_predictions, id=number, request=[body for _, body in mine]
             )
             self.written += answer.created or 0
-            if answer.created != len(mine):  # the server drops without a word what it doesn't like
-                self._name_dropped(mine)
-            if answer.created:
-                show_drafts(self.project, number, self.version)
-
-    def _name_dropped(self, sent: Sequence[tuple[_Task, dict[str, Any]]]) -> None:
-        there = _tasks(self.project, self.version)
-        for task, _ in sent:
-            if task.item not in there or not there[task.item].drafted:
-                self.bad.add(SampleError(task.item, None, "Label Studio dropped its draft"))
+            if answer.created != len(mine):
+                raise UserError(
+                    f"Label Studio took {answer.created} of {len(mine)} drafts; run the same command again."
+                )
+            show_drafts(self.project, number, self.version)
 
 
 def show_drafts(project: Project, number: int, version: str) -> None:

@@ -4,11 +4,12 @@ import typer
 
 from pipelines.cli.label import experts
 from pipelines.cli.label.agreement import agree
+from pipelines.cli.label.assist import assist
 from pipelines.cli.label.draft import draft
 from pipelines.cli.label.exchange import pull, push
 from pipelines.cli.label.server import serve
 
 app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio.")
-for command in (serve, push, draft, pull, agree):
+for command in (serve, push, draft, assist, pull, agree):
     app.command()(command)
 app.add_typer(experts.app, name="experts")
