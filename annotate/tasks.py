@@ -1,68 +1,42 @@
-"""Tasks as Label Studio takes them, built from items and annotations, and as it lists them."""
+"""Tasks as Label Studio takes them, built from items and annotations."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from annotate.clips import Clips, frames_a_second
 from annotate.label_config import Page, task_data
+from annotate.listing import Listed as Listed
+from annotate.listing import context_of
+from annotate.loads import KEPT, Load, Loads
 from annotate.people import Person
 from annotate.provenance import annotation_results
 from annotate.results import Context, is_unicode
 from annotate.studio import Studio
 from pride_mm.errors import BadSamples, SampleError, UserError
-from pride_mm.records import Annotation, Item
-from pride_mm.schema import Kind, Media
+from pride_mm.records import Item
+from pride_mm.schema import Kind, Media, jsonable
 
-Loads = Mapping[str, list[Annotation]]
-"""Annotations by the id of their item."""
 Users = Mapping[Person, tuple[int, str]]
 """The number and address of each annotator's user."""
+MARK = "Fingerprint"
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A task as the server lists it: annotations and predictions as they are there. ``project`` is a number too."""
-
-    item: str
-    number: int
-    project: int
-    context: Context
-    annotations: list[dict[str, Any]]
-    predictions: list[dict[str, Any]]
-
-    @property
-    def users(self) -> set[int]:
-        return {given["completed_by"] for given in self.annotations if given.get("completed_by")}
+def fingerprint(item: Item) -> str:
+    """Changes when what an item's task shows does; of a media file its name, size and time of change count."""
+    shown = {name: _file(v) if isinstance(v, Media) else jsonable(v) for name, v in sorted(item.inputs.items())}
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:32]
 
 
-def person_in(annotation: Annotation) -> Person:
-    """Who made an annotation."""
-    return Person(annotation.annotator, annotation.origin)
-
-
-def place_of(annotation: Annotation) -> str:
-    """Where a person finds an annotation."""
-    return f"item {annotation.item}, annotator {annotation.annotator}"
-
-
-def by_item(annotations: Iterable[Annotation], bad: BadSamples) -> dict[str, list[Annotation]]:
-    """Annotations by item; a second one by the same annotator is counted in ``bad``."""
-    loads: dict[str, list[Annotation]] = {}
-    for annotation in annotations:
-        if not is_unicode(annotation.annotator):
-            bad.add(SampleError(f"item {annotation.item}", None, "the annotator's name is not Unicode text"))
-            continue
-        given = loads.setdefault(annotation.item, [])
-        if any(person_in(annotation) == person_in(other) for other in given):
-            bad.add(
-                SampleError(place_of(annotation), None, "a second annotation of the same item by the same annotator")
-            )
-        else:
-            given.append(annotation)
-    return loads
+def _file(media: Media) -> list[Any]:
+    path = Path(media.path)
+    try:
+        found = path.stat()
+    except OSError:
+        return [path.name, media.start, media.end]
+    return [path.name, media.start, media.end, found.st_size, found.st_mtime_ns]
 
 
 def shared_clips(page: Page, media_root: Path | None, number: int, studio: Studio) -> Clips | None:
@@ -82,37 +56,42 @@ def shared_clips(page: Page, media_root: Path | None, number: int, studio: Studi
     return clips
 
 
+def task_of(item: Item, page: Page, clips: Clips | None) -> dict[str, Any]:
+    """The task of an item, without annotations; raises SampleError where its media or text is bad."""
+    urls, fps = {}, 0.0
+    for media_field in page.shown:
+        value = item.inputs.get(media_field.name)
+        if isinstance(value, Media) and clips is not None:
+            rate = frames_a_second(item.id, media_field, value)
+            fps = rate if media_field.kind is Kind.VIDEO and not fps else fps
+            urls[media_field.name] = clips.place(item.id, media_field, value)
+    data = task_data(page, item.id, item.inputs, urls, fps)
+    if not is_unicode(json.dumps(data, ensure_ascii=False)):
+        raise SampleError(item.id, None, "not Unicode text (half of a surrogate pair)")
+    return {"data": data, "meta": {MARK: fingerprint(item)}}
+
+
 def bulk_of(
     items: Iterable[Item], page: Page, clips: Clips | None, loads: Loads, users: Users, bad: BadSamples
 ) -> list[dict[str, Any]]:
-    """The tasks of some items; one whose media or text is bad is counted and left out."""
+    """The tasks of some items with their annotations; one whose media or text is bad is counted and left out."""
     tasks = []
     for item in items:
         with bad.counting():
-            urls, fps = {}, 0.0
-            for media_field in page.shown:
-                value = item.inputs.get(media_field.name)
-                if isinstance(value, Media) and clips is not None:
-                    rate = frames_a_second(item.id, media_field, value)
-                    fps = rate if media_field.kind is Kind.VIDEO and not fps else fps
-                    urls[media_field.name] = clips.place(item.id, media_field, value)
-            turns = item.inputs[page.schema.dialogue.name]
-            data = task_data(page, item.id, item.inputs, urls, fps)
-            if not is_unicode(json.dumps(data, ensure_ascii=False)):
-                raise SampleError(item.id, None, "not Unicode text (half of a surrogate pair)")
-            context = Context(page, len(turns) if isinstance(turns, tuple) else 0, fps)
-            tasks.append(
-                {
-                    "data": data,
-                    "annotations": list(_annotations(loads.get(item.id, []), context, users, bad)),
-                }
-            )
+            task = task_of(item, page, clips)
+            given = list(_annotations(loads.take(item.id), context_of(task, page), users, bad))
+            tasks.append({**task, "annotations": given})
     return tasks
 
 
-def _annotations(given: Iterable[Annotation], context: Context, users: Users, bad: BadSamples) -> Iterator[Any]:
-    for annotation in given:
+def results_of(load: Load, context: Context) -> list[dict[str, Any]]:
+    """An annotation as Label Studio's result, empty for a skipped one; raises SampleError."""
+    return [] if load.skipped else annotation_results(load.annotation, context, load.place)
+
+
+def _annotations(given: Iterable[Load], context: Context, users: Users, bad: BadSamples) -> Iterator[Any]:
+    for load in given:
         with bad.counting():
-            result = annotation_results(annotation, context, place_of(annotation))
-            email = users[person_in(annotation)][1]
-            yield {"result": result, "completed_by": {"email": email}, "ground_truth": False}
+            extra = {name: load.extra[name] for name in KEPT if load.extra.get(name) is not None}
+            who = {"email": users[load.person][1]}
+            yield {"result": results_of(load, context), "completed_by": who, "ground_truth": False, **extra}

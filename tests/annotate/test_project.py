@@ -207,7 +207,7 @@ def test_the_commands_fit_together(
     where = ["--data-dir", os.fspath(server.data_dir), "--project", title]
     assert run(["label", "push", "items.jsonl", "--annotations", "given.jsonl", *where]) == 0
     assert run(["label", "push", "items.jsonl", "--annotations", "given.jsonl", *where]) == 0
-    assert f"0 tasks added, {len(items)} were there" in capsys.readouterr().out
+    assert f"0 tasks added, 0 updated, {len(items)} were there unchanged" in capsys.readouterr().out
     assert run(["label", "pull", *where]) == 0
     back = list(read_annotations(Path("annotations.jsonl"), pride, BadSamples()))
     assert [a.item for a in back] == [a.item for a in annotations]

@@ -20,8 +20,9 @@ def push(
     project: Title = None,
     max_bad: MaxBad = 10,
 ) -> None:
-    """Make the project from the schema and add the items that are not there yet.
+    """Make the project from the schema, add the items that are not there yet and update those that have changed.
 
+    Annotations and drafts that are there stay as they are. Run it again whenever it was cut off.
     LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY choose a server that exists instead of --data-dir's.
 
     Example: pride label push items.jsonl --annotations annotations.jsonl
@@ -35,21 +36,32 @@ def push(
     contract = load_schema(schema)
     require(items, *([annotations] if annotations else []))
     bad = BadSamples(max_bad)
-    wanted = list(read_items(items, contract, bad))
-    loads = list(read_annotations(annotations, contract, bad)) if annotations else []
+    loads = read_annotations(annotations, contract, bad) if annotations else ()
     target = Project(studio_of(data_dir), contract, project)
     with progress("push") as tick:
-        pushed = target.push(wanted, media_root or served_by(data_dir), loads, bad, tick)
+        pushed = target.push(
+            read_items(items, contract, bad), media_root or served_by(data_dir), loads, bad, tick, count_lines(items)
+        )
     name_bad(bad)
-    say(f"{pushed.tasks} tasks added, {pushed.tasks_before} were there")
+    refused = f", {pushed.refused} refused" if pushed.refused else ""
+    say(f"{pushed.tasks} tasks added, {pushed.updated} updated, {pushed.tasks_before} were there unchanged{refused}")
     if annotations:
         say(f"{pushed.annotations} annotations added, {pushed.annotations_before} were there")
     for address in target.addresses:
         say(f"  {address}")
 
 
+def count_lines(path: Path) -> int:
+    """How many lines a file has, without holding it."""
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 def pull(
-    out: Annotated[Path, typer.Option(help="Where the annotations go, as JSON lines.")] = Path("annotations.jsonl"),
+    out: Annotated[
+        Path, typer.Option(help="Where the annotations go: Parquet where it ends in .parquet, else JSON lines.")
+    ] = Path("annotations.jsonl"),
+    changed: Annotated[bool, typer.Option("--changed", help="Read only what has changed since the last pull.")] = False,
     schema: SchemaName = "pride",
     data_dir: DataDir = DATA_DIR,
     project: Title = None,
@@ -57,19 +69,24 @@ def pull(
 ) -> None:
     """Write what the annotators said as records, under pseudonyms.
 
-    Example: pride label pull --out annotations.jsonl
+    Beside the file lies its cursor, by which --changed knows what it has: the file becomes what a full pull would be.
+
+    Example: pride label pull --changed --out annotations.jsonl
     """
     from annotate.credentials import pseudonym_key
     from annotate.project import Project
+    from annotate.pulling import pull_file
     from pride_mm.errors import BadSamples
-    from pride_mm.records import write_records
     from pride_mm.schema import load_schema
 
     bad = BadSamples(max_bad)
     source = Project(studio_of(data_dir), load_schema(schema), project)
     with progress("pull") as tick:
-        pulled = source.pull(pseudonym_key(data_dir), bad, tick)
-    written = write_records(out, pulled.annotations)
+        pulled = pull_file(source, pseudonym_key(data_dir), out, changed, bad, tick)
     name_bad(bad)
-    left = f"; left out: {pulled.skipped} skipped, {pulled.empty} empty" if pulled.skipped or pulled.empty else ""
-    say(f"{written} annotations -> {out}{left}")
+    left = ", ".join(f"{n} {what}" for n, what in ((pulled.skipped, "skipped"), (pulled.empty, "empty")) if n)
+    say(f"{pulled.annotations} annotations -> {out}" + (f"; left out: {left}" if left else ""))
+    if changed:
+        say(f"  {pulled.read} of {pulled.tasks} tasks were new or changed, {pulled.deleted} are gone")
+    if pulled.unsubmitted:
+        say(f"  {pulled.unsubmitted} tasks hold a draft that is not submitted yet")
