@@ -1,15 +1,16 @@
 """The media of items where the server may read them: one folder, hard links or copies, never symbolic links.
 
-The server follows a symbolic link out of its media folder, so none is ever put there.
+The server follows a symbolic link out of its media folder, so none is ever put there. A file that a
+browser cannot play is made playable on its way there, once; the original is only read.
 """
 
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from pride_mm.errors import SampleError
-from pride_mm.files import write_bytes
 from pride_mm.schema import AudioField, Field, Kind, Media
 
 _SUFFIX = re.compile(r"^\.[a-z0-9]{1,5}$")
@@ -24,70 +25,94 @@ class Clips:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def place(self, item: str, field: Field, media: Media) -> str:
-        """Put a clip into the folder; returns the address under which the server serves it.
+        """Put a clip into the folder, playable; returns the address under which the server serves it.
 
         Raises:
-            SampleError: there is no such file, or the part of it that is meant cannot be cut out.
+            SampleError: there is no such file, it is broken, or the part of it that is meant cannot be cut out.
         """
+        from pride_mm.media.container import MediaError
+
+        source = _source(item, field, media)
         try:
-            source = Path(media.path).resolve(strict=True)
-        except (OSError, RuntimeError):
-            raise SampleError(item, field.name, f"no file {Path(media.path).name}") from None
-        if not source.is_file():
-            raise SampleError(item, field.name, f"{source.name} is not a file")
-        if media.start is None and media.end is None:
-            suffix = source.suffix.lower() if _SUFFIX.match(source.suffix.lower()) else ""
-            target = self.folder / f"{item}.{field.name}{suffix}"
-            _link_or_copy(source, target)
-        else:
-            target = self.folder / f"{item}.{field.name}{'.mp4' if field.kind is Kind.VIDEO else '.flac'}"
-            write_bytes(target, _cut(source, item, field, media))
+            target = self._placed(item, field, media, source)
+        except MediaError as error:
+            raise SampleError(item, field.name, f"{source.name} {error}") from None
         return f"/data/local-files/?d={target.relative_to(self.root).as_posix()}"
 
+    def _placed(self, item: str, field: Field, media: Media, source: Path) -> Path:
+        from annotate.playable import sound_plays, video_plays, write_sound, write_video
 
-def _cut(source: Path, item: str, field: Field, media: Media) -> bytes:
-    """The part of a file that is meant: the page plays whole files only."""
-    from pride_mm.media.container import MediaError
-    from pride_mm.media.convert import convert_audio, convert_video
-
-    try:
+        whole = media.start is None and media.end is None
+        if whole and (video_plays(source) if field.kind is Kind.VIDEO else sound_plays(source)):
+            suffix = source.suffix.lower() if _SUFFIX.match(source.suffix.lower()) else ""
+            target = self.folder / f"{item}.{field.name}{suffix}"
+            if not (target.exists() and target.samefile(source)):
+                _make(target, lambda partial: _link_or_copy(source, partial))
+            return target
+        cut = "" if whole else f".{media.start or 0:g}-{'' if media.end is None else format(media.end, 'g')}"
+        target = self.folder / f"{item}.{field.name}{cut}{'.mp4' if field.kind is Kind.VIDEO else '.flac'}"
+        if _is_of(target, source):
+            return target
         if isinstance(field, AudioField):
-            return convert_audio(source, field.rate, media.start, media.end).data
-        return convert_video(source, media.start, media.end).data
-    except MediaError as error:
-        raise SampleError(item, field.name, str(error)) from None
+            rate = field.rate
+            _make(target, lambda partial: write_sound(source, partial, rate, media.start, media.end))
+        else:
+            _make(target, lambda partial: write_video(source, partial, media.start, media.end))
+        state = source.stat()
+        os.utime(target, ns=(state.st_atime_ns, state.st_mtime_ns))
+        return target
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    if target.exists() and target.samefile(source):
-        return
+def _source(item: str, field: Field, media: Media) -> Path:
+    try:
+        source = Path(media.path).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        raise SampleError(item, field.name, f"no file {Path(media.path).name}") from None
+    if not source.is_file():
+        raise SampleError(item, field.name, f"{source.name} is not a file")
+    return source
+
+
+def _is_of(target: Path, source: Path) -> bool:
+    """Whether a copy was made of the source as it is now: it bears its time."""
+    return (
+        target.is_file()
+        and not target.samefile(source)
+        and target.stat().st_size > 0
+        and target.stat().st_mtime_ns == source.stat().st_mtime_ns
+    )
+
+
+def _make(target: Path, write: Callable[[Path], None]) -> None:
+    """Have ``target`` written beside its name; it appears whole or not at all."""
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
     try:
-        try:
-            os.link(source, partial)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(source, partial)
+        write(partial)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
 def frames_a_second(item: str, field: Field, media: Media) -> float:
     """The rate of a video, 0 for sound; raises SampleError where the file is not what the field says."""
-    import av
+    from annotate.playable import frames_a_second as rate_of
+    from pride_mm.media.container import MediaError, audio_stream, opened
 
-    stream_kind = "video" if field.kind is Kind.VIDEO else "audio"
+    source = _source(item, field, media)
     try:
-        with av.open(media.path) as container:
-            streams = [stream for stream in container.streams if stream.type == stream_kind]
-            rate = getattr(streams[0], "average_rate", None) if streams else None
-    except (av.FFmpegError, OSError, ValueError):
-        raise SampleError(item, field.name, f"{Path(media.path).name} cannot be opened as {stream_kind}") from None
-    if not streams:
-        raise SampleError(item, field.name, f"{Path(media.path).name} holds no {stream_kind}")
-    if field.kind is not Kind.VIDEO:
-        return 0.0
-    if not rate:
-        raise SampleError(item, field.name, f"{Path(media.path).name} does not say its frames a second")
-    return float(rate)
+        if field.kind is Kind.VIDEO:
+            return rate_of(source)
+        with opened(source) as container:
+            if audio_stream(container) is None:
+                raise MediaError("holds no audio")
+    except MediaError as error:
+        raise SampleError(item, field.name, f"{source.name} {error}") from None
+    return 0.0
