@@ -10,13 +10,13 @@ import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from annotate.experts import Expert
-from annotate.label_config import ITEM
+from annotate.listing import item_of, read_tasks
 from annotate.project import Project, default_title
 from annotate.studio import Studio
 from pride_mm.errors import BadSamples, UserError
@@ -104,7 +104,7 @@ class Assigned:
 
 def assigned(project: Project) -> dict[str, tuple[str, ...]]:
     """Who has what in the shared project."""
-    return {item: _names(data) for _, item, _, data in _columns(project)}
+    return {item: experts_of(task["data"]) for _, item, task in _columns(project)}
 
 
 def share(project: Project, wanted: Assignment, experts: Sequence[Expert], progress: Progress = silent) -> Assigned:
@@ -118,21 +118,21 @@ def share(project: Project, wanted: Assignment, experts: Sequence[Expert], progr
     links: dict[str, tuple[str, ...]] = {expert.name: () for expert in experts}
     needed: dict[int, int] = dict.fromkeys(project.numbers, 1)
     people = {expert.number for expert in experts}
-    for done, (part, item, task, data) in enumerate(_columns(project), 1):
+    studio = project.studio
+    for done, (part, item, task) in enumerate(_columns(project, "annotations", "completed_by"), 1):
         progress(done, None, "tasks")
-        had = _names(data)
+        had = experts_of(task["data"])
         names = tuple(sorted({*had, *wanted.get(item, ())}))
         found.add(item)
         if names != had:
             column = " ".join(f"[{name}]" for name in names)
-            studio = project.studio
-            studio.call("assigning", studio.client.tasks.update, id=str(task.id), data={**data, EXPERTS: column})
+            data = {**task["data"], EXPERTS: column}
+            studio.call("assigning", studio.client.tasks.update, id=str(task["id"]), data=data)
         if item in wanted:
             added, before = added + len(set(names) - set(had)), before + len(set(wanted[item]) & set(had))
-        loaded = sum(_user(given) not in people for given in task.annotations or [])
+        loaded = sum(given.get("completed_by") not in people for given in task.get("annotations") or [])
         needed[part] = max(needed[part], len(names) + loaded)
     for part, most in needed.items():
-        studio = project.studio
         studio.call("assigning", studio.client.projects.update, id=part, maximum_annotations=most)
         for name, tab in _tabs(studio, part, [expert.name for expert in experts]).items():
             links[name] = (*links[name], f"{studio.url}/projects/{part}/data?tab={tab}&labeling=1")
@@ -178,24 +178,18 @@ def blind_projects(studio: Studio, schema: Schema, title: str | None = None) -> 
     return {name: Project(studio, schema, blind_title(schema, title, name)) for name in names}
 
 
-def _columns(project: Project) -> list[tuple[int, str, Any, dict[str, Any]]]:
-    """(part, item, task, its data) of all tasks."""
-    studio = project.studio
-    found: list[tuple[int, str, Any, dict[str, Any]]] = []
+def _columns(project: Project, *entries: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """(part, item, task) of all tasks."""
     for part in project.numbers:
-        pages = studio.call("listing tasks", studio.client.tasks.list, project=part, fields="all", page_size=500)
-        tasks: list[Any] = studio.call("listing tasks", list, pages)
-        found += [(part, task.data[ITEM], task, task.data) for task in tasks if isinstance(task.data.get(ITEM), str)]
-    return found
+        for task in read_tasks(project.studio, part, ("id", "data", *entries)):
+            item = item_of(task)
+            if item is not None:
+                yield part, item, task
 
 
-def _names(data: Mapping[str, Any]) -> tuple[str, ...]:
+def experts_of(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in the column of a task's data."""
     return tuple(sorted(re.findall(r"\[([a-z0-9-]+)\]", str(data.get(EXPERTS) or ""))))
-
-
-def _user(given: Any) -> object:
-    user = given.get("completed_by") if isinstance(given, dict) else given.completed_by
-    return user.get("id") if isinstance(user, dict) else user
 
 
 def _tabs(studio: Studio, part: int, names: Sequence[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ each set of media that its items have (see ``label_config``). Everything is foun
 so that pushing twice adds nothing, and a push that was cut off goes on where it was.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -28,6 +29,7 @@ from pride_mm.schema import Role, Schema
 __all__ = ["Listed", "Project", "Pulled", "Pushed", "default_title"]
 
 _LONGEST_TITLE = 50  # the server's own limit, media included
+_EXPERT = re.compile(r" \[[a-z0-9-]+\] \((?=[^()]*\)$)")
 _EXPERTS_AN_ITEM = 20  # so that the stream of tasks still offers an item that a corpus has annotated
 
 
@@ -52,10 +54,11 @@ class Project:
         studio: the server.
         schema: what its pages are made from.
         title: what people call it; by default ``PRIDE <schema> v<version>``.
+        blind: together with the projects ``TITLE [EXPERT]`` in which experts work blind; to read from, not to push to.
     """
 
-    def __init__(self, studio: Studio, schema: Schema, title: str | None = None) -> None:
-        self.studio, self.schema = studio, schema
+    def __init__(self, studio: Studio, schema: Schema, title: str | None = None, blind: bool = False) -> None:
+        self.studio, self.schema, self.blind = studio, schema, blind
         self.title = (title or default_title(schema)).strip()
         if len(self.title) < 3:
             raise UserError(f"'{self.title}' is too short for a project's title; 3 characters are needed.")
@@ -163,7 +166,7 @@ class Project:
         listing = self.studio.call("listing projects", self.studio.client.projects.list, page_size=100)
         projects: list[Any] = self.studio.call("listing projects", list, listing)
         for project in projects:
-            page = titled.get(project.title)
+            page = titled.get(_EXPERT.sub(" (", str(project.title)) if self.blind else project.title)
             if page is None:
                 continue
             if control_names(project.label_config or "") != control_names(label_config(page)):

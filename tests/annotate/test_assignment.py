@@ -1,3 +1,4 @@
+import json
 import urllib.parse
 import uuid
 from collections import Counter
@@ -13,6 +14,7 @@ from annotate.experts import Expert, add_experts, experts, name_of
 from annotate.project import Project
 from annotate.server import LocalServer
 from annotate.studio import Studio, connect
+from pipelines.cli import run
 from pride_mm.errors import UserError
 from pride_mm.records import Item
 from pride_mm.schema import Schema, Turn
@@ -171,3 +173,50 @@ def test_blind_experts_have_projects_of_their_own_and_are_assigned_once(
     for name, project in own.items():
         assert sorted(task.item for task in project.tasks()) == sorted(i for i, n in dealt.items() if n == (name,))
     assert blind_projects(studio, every_kind, title[:-1]) == {}
+    for name, project in own.items():
+        for task in project.tasks():
+            studio.client.annotations.create(id=task.number, result=said(name))
+    together = Project(studio, every_kind, title, blind=True).pull(b"k" * 32).annotations
+    assert {a.item: a.values["note"] for a in together} == {item: names[0] for item, names in dealt.items()}
+    assert Project(studio, every_kind, title).numbers == []
+
+
+def said(text: str) -> list[dict[str, object]]:
+    return [{"id": "x", "from_name": "note", "to_name": "talk", "type": "textarea", "value": {"text": [text]}}]
+
+
+@pytest.mark.label_studio
+def test_the_commands_of_who_annotates_what(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tag = uuid.uuid4().hex[:6]
+    names, title = [f"x{tag}", f"y{tag}"], f"T {tag}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
+    where = ["--data-dir", str(server.data_dir)]
+    turns = {"dialogue": [{"speaker": "a", "text": "b"}]}
+    lines = [{"id": f"i-{n}", "corpus": "t", "group": "g", "inputs": turns} for n in range(4)]
+    Path("items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(["label", "experts", "add", *names, *where]) == 0
+    password = (server.data_dir / "experts" / f"{names[0]}.txt").read_text().split()[-1]
+    given = [*where, "--project", title, "--by", ",".join(names)]
+    assert run(["label", "experts", "assign", "items.jsonl", *given]) == 1
+    assert "4 items have no task yet (i-0, i-1, i-2, i-3): push them" in capsys.readouterr().err
+    assert run(["label", "push", "items.jsonl", *given[:-2]]) == 0
+    assert run(["label", "experts", "assign", "items.jsonl", "--overlap", "1", *given]) == 0
+    said = capsys.readouterr().out
+    assert "4 assignments added, 0 were there" in said
+    assert said.count(" 2 of these 4 items") == 2
+    assert "&labeling=1" in said
+    assert password not in said
+    assert run(["label", "experts", "assign", "items.jsonl", "--blind", *given]) == 0
+    assert "8 assignments added" in capsys.readouterr().out
+    assert run(["label", "experts", "assign", "items.jsonl", "--overlap", "3", *given]) == 2
+    Path("list.csv").write_text("item,expert\ni-0,nobody\n")
+    assert run(["label", "experts", "assign", "items.jsonl", "--list", "list.csv", *given]) == 2
+    assert "line 2: no expert 'nobody'" in capsys.readouterr().err
+    assert run(["label", "status", *given[:-2], "--report", "status.html"]) == 0
+    said = capsys.readouterr().out
+    assert f"{title}: 4 items, 0 annotated by experts" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert Path("status.html").exists()

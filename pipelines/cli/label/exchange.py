@@ -69,6 +69,7 @@ def pull(
 ) -> None:
     """Write what the annotators said as records, under pseudonyms.
 
+    What experts wrote blind, in projects of their own, is put together with the rest.
     Beside the file lies its cursor, by which --changed knows what it has: the file becomes what a full pull would be.
 
     Example: pride label pull --changed --out annotations.jsonl
@@ -80,7 +81,7 @@ def pull(
     from pride_mm.schema import load_schema
 
     bad = BadSamples(max_bad)
-    source = Project(studio_of(data_dir), load_schema(schema), project)
+    source = Project(studio_of(data_dir), load_schema(schema), project, blind=True)
     with progress("pull") as tick:
         pulled = pull_file(source, pseudonym_key(data_dir), out, changed, bad, tick)
     name_bad(bad)
