@@ -6,23 +6,18 @@ told by ``provenance``. The drafting itself is ``pride_mm.teacher.drafting``.
 """
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from annotate.people import person_of
 from annotate.project import Project
 from annotate.results import Context, Result, to_results
 from annotate.tasks import Listed
-from pride_mm.errors import BadSamples, SampleError, UserError
+from pride_mm.errors import SampleError
 from pride_mm.progress import Progress, silent
 from pride_mm.records import Item
 from pride_mm.schema import Field, Value
 from pride_mm.teacher.drafting import Drafter, DraftPrompt
-
-_BULK = 50
-_SECONDS = 30.0  # so that little is lost when the machine is
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ def write_drafts(
     version: str,
     progress: Progress = silent,
 ) -> Written:
-    """Draft the tasks of some items. Interrupted, it leaves on the server what is drafted so far.
+    """Draft the tasks of some items, each sent as soon as it is written: stopped, it loses no more than one.
 
     Args:
         project: where the items have been pushed.
@@ -88,20 +83,23 @@ def write_drafts(
             annotated += 1
         else:
             plan.append((item, task))
-    upload = _Upload(project, version, drafter.bad)
-    written = empty = 0
-    try:
-        for done, (item, task) in enumerate(plan):
-            progress(done, len(plan), "items")
-            drafted = drafter.draft(item, fields)
-            if drafted.values:
-                upload.add(task, drafted.values, drafted.score)
-            written += len(drafted.values)
-            empty += not drafted.values
-        progress(len(plan), len(plan), "items")
-    finally:  # Ctrl-C, too many bad ones, a model that went away: what is drafted is kept
-        upload.flush()
-    return Written(upload.written, written, before, annotated, empty)
+    tasks = written = empty = 0
+    shown: set[int] = set()
+    for done, (item, task) in enumerate(plan):
+        progress(done, len(plan), "items")
+        drafted = drafter.draft(item, fields)
+        if not drafted.values:
+            empty += 1
+            continue
+        with drafter.bad.counting():
+            result = draft_results(drafted.values, task.context, f"item {item.id}")
+            add_draft(project, task.number, result, drafted.score, version)
+            tasks, written = tasks + 1, written + len(drafted.values)
+        if task.project not in shown:
+            show_drafts(project, task.project, version)
+            shown.add(task.project)
+    progress(len(plan), len(plan), "items")
+    return Written(tasks, written, before, annotated, empty)
 
 
 @dataclass(frozen=True)
@@ -129,42 +127,14 @@ def _tasks(project: Project, version: str) -> dict[str, _Task]:
     return {task.item: kept(task) for task in project.tasks()}
 
 
-@dataclass
-class _Upload:
-    """Predictions on their way, in bulks."""
-
-    project: Project
-    version: str
-    bad: BadSamples
-    written: int = 0
-    waiting: list[tuple[_Task, dict[str, Any]]] = field(default_factory=list)
-    since: float = 0.0
-
-    def add(self, task: _Task, values: Mapping[str, Value], score: float | None) -> None:
-        """Send a draft with the next bulk."""
-        with self.bad.counting():
-            result = draft_results(values, task.context, f"item {task.item}")
-            body = {"task": task.number, "result": result, "model_version": self.version}
-            self.since = self.since if self.waiting else time.monotonic()
-            self.waiting.append((task, body if score is None else {**body, "score": score}))
-        if len(self.waiting) >= _BULK or (self.waiting and time.monotonic() - self.since > _SECONDS):
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what waits; raises UserError where the server does not answer."""
-        waiting, self.waiting = self.waiting, []
-        for number in sorted({task.project for task, _ in waiting}):
-            mine = [(task, body) for task, body in waiting if task.project == number]
-            client = self.project.studio.client
-            answer = self.project.studio.call(
-                "adding drafts", client.projects.import_predictions, id=number, request=[body for _, body in mine]
-            )
-            self.written += answer.created or 0
-            if answer.created != len(mine):
-                raise UserError(
-                    f"Label Studio took {answer.created} of {len(mine)} drafts; run the same command again."
-                )
-            show_drafts(self.project, number, self.version)
+def add_draft(project: Project, task: int, result: list[Result], score: float | None, version: str) -> None:
+    """Add one prediction to a task."""
+    # Not in bulk: there the server leaves out, without a word, what has a control for each turn.
+    given = {} if score is None else {"score": score}
+    project.studio.call(
+        "adding a draft", project.studio.client.predictions.create,
+        task=task, result=result, model_version=version, **given,
+    )  # fmt: skip
 
 
 def show_drafts(project: Project, number: int, version: str) -> None:
