@@ -77,6 +77,18 @@ def count_tasks(studio: Studio, project: int) -> int:
     return int(answer["total"])
 
 
+def count_drafted(studio: Studio, project: int, chosen: Sequence[int] | None = None) -> int:
+    """How many tasks of one of the server's projects hold a draft that somebody hasn't submitted."""
+    held = {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean", "value": True}
+    query: dict[str, Any] = {"filters": {"conjunction": "and", "items": [held]}}
+    if chosen is not None:
+        query["selectedItems"] = {"all": False, "included": list(chosen)}
+    answer = studio.read(
+        "counting drafts", "api/tasks/", project=project, page_size=1, include="id", query=json.dumps(query)
+    )
+    return int(answer["total"])
+
+
 def item_of(raw: Mapping[str, Any]) -> str | None:
     """The item of a task; None for a task that a person added by hand."""
     data = raw.get("data")

@@ -48,6 +48,7 @@ class Loads:
         self._fields, self._bad = schema.privileged + schema.targets, bad
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
         self._places: dict[str, list[tuple[Person, int]]] = {}
+        self._taken: dict[str, list[tuple[Person, int]]] = {}
         self._count = 0
         known: dict[Person, Person] = {}
         for one in given:
@@ -78,7 +79,13 @@ class Loads:
 
     def take(self, item: str) -> list[Load]:
         """The annotations of an item, once."""
-        return [load for _, at in self._places.pop(item, []) for load in self._read(at)]
+        places = self._taken[item] = self._places.pop(item, [])
+        return [load for _, at in places for load in self._read(at)]
+
+    def put_back(self, item: str) -> None:
+        """Let the annotations of an item be taken once more."""
+        if places := self._taken.pop(item, []):
+            self._places[item] = places
 
     def _read(self, at: int) -> Iterator[Load]:
         self._file.seek(at)

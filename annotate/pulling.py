@@ -16,7 +16,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from annotate.listing import STATE, WHOLE, Listed, listed, read_tasks, state_of
+from annotate.listing import STATE, WHOLE, Listed, count_drafted, listed, read_tasks, state_of
 from annotate.people import Person, people
 from annotate.provenance import drafts_of, predictions_of
 from annotate.results import from_results
@@ -101,6 +101,16 @@ def cursor_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.cursor")
 
 
+def tasks_of(out: Path) -> Iterator[tuple[str, int, int]]:
+    """The tasks a file was pulled from: item, number of the project, of the task. None where its cursor isn't there."""
+    try:
+        tasks = json.loads(cursor_path(out).read_text())["tasks"]
+        found = [(str(item), int(p), int(task)) for p, of in tasks.items() for task, (item, _) in of.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    yield from found
+
+
 def pull_file(
     project: "Project", key: bytes, out: Path, changed: bool = False, bad: BadSamples | None = None,
     progress: Progress = silent,
@@ -138,7 +148,7 @@ def pull_file(
     cursor.sha256 = _digest(out)
     write_text(cursor_path(out), json.dumps(vars(cursor)) + "\n")
     total = sum(len(of) for of in cursor.tasks.values())
-    unsubmitted = sum(_unsubmitted(project, number) for number in born)
+    unsubmitted = sum(count_drafted(project.studio, number) for number in born)
     return PulledFile(written, total, count.tasks, reader.skipped, reader.empty, unsubmitted, gone)
 
 
@@ -277,16 +287,6 @@ class _Sorted:
         for key in file:
             item, origin, annotator, number = json.loads(key)
             yield (item, origin, annotator, number), file.readline()
-
-
-def _unsubmitted(project: "Project", number: int) -> int:
-    """How many tasks hold a draft that nobody has submitted."""
-    held = {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean", "value": True}
-    query = json.dumps({"filters": {"conjunction": "and", "items": [held]}})
-    answer = project.studio.read(
-        "counting drafts", "api/tasks/", project=number, page_size=1, include="id", query=query
-    )
-    return int(answer["total"])
 
 
 def _digest(path: Path) -> str:

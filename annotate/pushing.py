@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from annotate.clips import Clips
 from annotate.label_config import FPS, ITEM, Page, page_of
-from annotate.listing import context_of, count_tasks, item_of, read_tasks
+from annotate.listing import context_of, count_drafted, count_tasks, item_of, read_tasks
 from annotate.loads import Load, Loads
 from annotate.studio import Unanswered
 from annotate.tasks import MARK, Users, bulk_of, fingerprint, results_of, shared_clips, task_of
@@ -191,23 +191,37 @@ class Push:
             if count_tasks(self.project.studio, number) == self._counts[number] + len(made):
                 continue
             first: dict[str, int] = {}
+            again: dict[int, str] = {}
             for raw in read_tasks(self.project.studio, number, _KEYS[:2], after=self._last[number]):
-                item, task = item_of(raw) or "", int(raw["id"])
-                if first.setdefault(item, task) == task or not item:
-                    continue
-                if task in made and self._only_ours(number, task):
-                    self.project.studio.call("undoing", self.project.studio.client.tasks.delete, id=str(task))
-                    self._count(tasks=-1, tasks_before=1)
-                else:
-                    twice = f"is there twice, as tasks {first[item]} and {task}; delete one in Label Studio"
-                    self.bad.add(SampleError(item, None, twice))
+                item, task = item_of(raw), int(raw["id"])
+                if item is not None and first.setdefault(item, task) != task:
+                    again[task] = item
+            undone = self._undo(number, sorted(made & again.keys()))
+            for task in undone:
+                self.loads.put_back(again[task])  # for the task that stays, where they may be missing
+            for task in sorted(again.keys() - undone):
+                twice = f"is there twice, as tasks {first[again[task]]} and {task}; delete one in Label Studio"
+                self.bad.add(SampleError(again[task], None, twice))
 
-    def _only_ours(self, number: int, task: int) -> bool:
-        """True where nobody has begun to work on a task since it was made."""
-        ours = {user for user, _ in self.users.values()}
-        there = read_tasks(self.project.studio, number, ("id", "annotations", "completed_by"), chosen=[task])
-        users = {given.get("completed_by") for raw in there for given in raw.get("annotations") or []}
-        return users <= ours and not self._drafts(task)
+    def _undo(self, number: int, tasks: list[int]) -> set[int]:
+        """Delete tasks that this push has just made, but for those on which somebody has begun to work."""
+        studio, ours = self.project.studio, {user for user, _ in self.users.values()}
+        undone: list[int] = []
+        loaded = 0
+        for start in range(0, len(tasks), _BULK):
+            chosen = tasks[start : start + _BULK]
+            drafts = count_drafted(studio, number, chosen)
+            for raw in read_tasks(studio, number, ("id", "annotations", "completed_by"), chosen=chosen):
+                users = {given.get("completed_by") for given in raw.get("annotations") or []}
+                if users <= ours and not (drafts and self._drafts(raw["id"])):
+                    undone.append(int(raw["id"]))
+                    loaded += len(users)
+        if undone:
+            selected = {"all": False, "included": undone}
+            studio.send("undoing", "api/dm/actions", {"selectedItems": selected}, id="delete_tasks", project=number)
+            self._count(tasks=-len(undone), tasks_before=len(undone))
+            self._count(annotations=-loaded)
+        return set(undone)
 
     def _update(self, item: Item, page: Page, there: _There) -> None:
         """Change a task's data; annotations, drafts and other columns of the task stay."""
