@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from annotate.label_config import Page
@@ -137,6 +137,7 @@ draft_drawn = some.builds(
 
 
 def test_provenance_that_was_loaded_comes_back_equal(context: Context) -> None:
+    @settings(deadline=None)
     @given(values_drawn, some.data())
     def back(values: dict[str, Value], data: some.DataObject) -> None:
         drafts = data.draw(some.fixed_dictionaries({}, optional=dict.fromkeys(values, draft_drawn)))
