@@ -157,6 +157,8 @@ def share_blind(
         own = [item for item in items if name in wanted.get(item.id, ())]
         project = Project(studio, schema, blind_title(schema, title, name))
         pushed = project.push(own, media_root, (), bad)
+        for part in project.numbers:
+            studio.call("assigning", studio.client.projects.update, id=part, maximum_annotations=1)
         links[name] = tuple(f"{address}?labeling=1" for address in project.addresses)
         added, before = added + pushed.tasks, before + pushed.tasks_before
         progress(done, len(names), "experts")

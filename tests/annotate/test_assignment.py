@@ -170,6 +170,7 @@ def test_blind_experts_have_projects_of_their_own_and_are_assigned_once(
     assert (again.added, again.before) == (0, 6)
     own = blind_projects(studio, every_kind, title)
     assert list(own) == ["ana", "ben"]
+    assert {studio.client.projects.get(id=p.numbers[0]).maximum_annotations for p in own.values()} == {1}
     for name, project in own.items():
         assert sorted(task.item for task in project.tasks()) == sorted(i for i, n in dealt.items() if n == (name,))
     assert blind_projects(studio, every_kind, title[:-1]) == {}

@@ -1,3 +1,8 @@
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -7,12 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from annotate.project import Project
 from annotate.pulling import pull_file
 from annotate.server import LocalServer
 from annotate.studio import Studio, connect
 from annotate.watch import HEADER, PATH, Hints, Watch
+from pipelines.cli import app, run
 from pride_mm.errors import BadSamples, UserError
 from pride_mm.records import Item, read_annotations
 from pride_mm.schema import Schema, Turn
@@ -149,3 +156,67 @@ def test_what_fails_at_first_stops_it(studio: Studio, every_kind: Schema, tmp_pa
     with pytest.raises(UserError, match="No project 'No such project'"):
         Watch(studio, lambda: project.numbers, pull, out, print).run()
     assert not out.exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_takes_its_hooks_away_when_it_is_stopped(
+    studio: Studio, server: LocalServer, pride: Schema, items: list[Item], tmp_path: Path, sign: signal.Signals
+) -> None:
+    title = f"T {uuid.uuid4().hex[:8]}"
+    project = Project(studio, pride, title)
+    project.push(items[-1:])
+    (task,) = project.tasks()
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "label", "watch", "--project", title,
+               "--data-dir", str(server.data_dir), "--out", str(tmp_path / "a.jsonl")]  # fmt: skip
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LABEL_STUDIO")}
+    pride_watch = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], env=kept, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        within(60, lambda: len(hooks(studio, project)) == 1)
+        result = {"id": "x", "from_name": "situation", "to_name": "dialogue", "type": "textarea"}
+        studio.client.annotations.create(id=task.number, result=[{**result, "value": {"text": [SAID]}}])
+        assert pride_watch.stdout is not None
+        told = ""
+        while not told.endswith("added\n"):
+            told += (line := pride_watch.stdout.readline())
+            assert line
+        assert SAID in (tmp_path / "a.jsonl").read_text()
+        pride_watch.send_signal(sign)
+        told += pride_watch.communicate(timeout=30)[0]
+    finally:
+        pride_watch.kill()
+    assert pride_watch.returncode == 0
+    assert re.search(r"^\d\d:\d\d:\d\d  words  expert-[0-9a-f]{8}  added$", told, re.MULTILINE)
+    assert "Stopped" in told
+    assert SAID not in told
+    assert hooks(studio, project) == []
+
+
+def test_what_cannot_work_is_one_line_and_exit_code_2(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = (["watch"], ["status"], ["experts", "add", "ana"])
+
+    def complaints() -> list[str]:
+        assert [run(["label", *command]) for command in commands] == [2, 2, 2]
+        return capsys.readouterr().err.splitlines()
+
+    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
+    assert all("No Label Studio in label-studio" in line for line in complaints())
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "c" * 40)
+    nobody = complaints()
+    assert len(nobody) == 3
+    assert all("No Label Studio answers" in line for line in nobody)
+    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+    refused = complaints()
+    assert len(refused) == 3
+    assert all("refuses the token" in line for line in refused)
+
+
+def test_help_has_an_example_for_every_command() -> None:
+    for command in ("watch", "status", "experts add", "experts assign"):
+        shown = CliRunner().invoke(app, ["label", *command.split(), "--help"]).output
+        assert f"Example: pride label {command}" in " ".join(shown.split())
