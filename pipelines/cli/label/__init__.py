@@ -6,6 +6,7 @@ from pipelines.cli.label import experts
 from pipelines.cli.label.agreement import agree
 from pipelines.cli.label.assist import assist
 from pipelines.cli.label.draft import draft
+from pipelines.cli.label.elan import elan
 from pipelines.cli.label.exchange import pull, push
 from pipelines.cli.label.server import serve
 from pipelines.cli.label.status import status
@@ -15,3 +16,4 @@ app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio.")
 for command in (serve, push, draft, assist, pull, watch, status, agree):
     app.command()(command)
 app.add_typer(experts.app, name="experts")
+app.add_typer(elan, name="elan")
