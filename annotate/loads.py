@@ -20,6 +20,16 @@ _IN_MEMORY = 4 << 20  # bytes
 KEPT = ("lead_time", "was_cancelled", "ground_truth")
 
 
+def person_in(annotation: Annotation) -> Person:
+    """Who made an annotation."""
+    return Person(annotation.annotator, annotation.origin)
+
+
+def place_of(annotation: Annotation) -> str:
+    """Where a person finds an annotation."""
+    return f"item {annotation.item}, annotator {annotation.annotator}"
+
+
 @dataclass(frozen=True)
 class Load:
     """An annotation to load. ``extra`` is what else the server is told of it, out of ``KEPT``."""
@@ -29,7 +39,7 @@ class Load:
 
     @property
     def person(self) -> Person:
-        return Person(self.annotation.annotator, self.annotation.origin)
+        return person_in(self.annotation)
 
     @property
     def skipped(self) -> bool:
@@ -37,8 +47,7 @@ class Load:
 
     @property
     def place(self) -> str:
-        """Where a person finds it."""
-        return f"item {self.annotation.item}, annotator {self.annotation.annotator}"
+        return place_of(self.annotation)
 
 
 class Loads:

@@ -86,6 +86,7 @@ class Project:
         progress: Progress = silent,
         total: int | None = None,
         users: Users | None = None,
+        refused: BadSamples | None = None,
     ) -> Pushed:
         """Add the items that are not there yet, with their annotations, and update those that have changed.
 
@@ -96,16 +97,17 @@ class Project:
             items: each becomes a task; taken one by one, so that a file of them is never held whole.
             media_root: the folder that the server serves; needed where items have media.
             annotations: loaded under their annotators, into new tasks and into those there before.
-            bad: counts items without their media, those that may not be updated, and annotations without a task or a
-                control.
+            bad: counts items without their media, and those that may not be updated.
             progress: called with the items done of ``total``.
             total: how many items there are, if that is known.
             users: the users of annotators that are there; for the others users are made.
+            refused: counts annotations without a task or a control; by default ``bad`` does.
 
         Raises:
             UserError: the server does not answer, or its project is not one of this schema.
         """
-        push = self._push(annotations, media_root, BadSamples() if bad is None else bad, progress, users or {})
+        bad = BadSamples() if bad is None else bad
+        push = self._push(annotations, media_root, bad, progress, users or {}, refused)
         push.items(items, total)
         push.rest()
         return push.done
@@ -117,16 +119,18 @@ class Project:
 
         Slower than giving them to ``push`` with their items, which loads them in bulk.
         """
-        push = self._push(annotations, None, BadSamples() if bad is None else bad, progress, {})
+        push = self._push(annotations, None, BadSamples() if bad is None else bad, progress, {}, None)
         push.rest()
         return push.done
 
     def _push(
-        self, given: Iterable[Annotation | Load], root: Path | None, bad: BadSamples, progress: Progress, known: Users
-    ) -> Push:
-        loads = Loads(given, self.schema, bad)
+        self, given: Iterable[Annotation | Load], root: Path | None, bad: BadSamples, progress: Progress, known: Users,
+        refused: BadSamples | None,
+    ) -> Push:  # fmt: skip
+        refused = bad if refused is None else refused
+        loads = Loads(given, self.schema, refused)
         users = {**ensure_users(self.studio, (one for one in loads.people if one not in known)), **known}
-        return Push(self, root, loads, users, bad, progress)
+        return Push(self, root, loads, users, bad, refused, progress)
 
     def pull(self, key: bytes, bad: BadSamples | None = None, progress: Progress = silent) -> Pulled:
         """The annotations of all experts and of what corpora and models said, all at once; ``pull_file`` streams them.
@@ -172,7 +176,8 @@ class Project:
             if control_names(project.label_config or "") != control_names(label_config(page)):
                 raise UserError(
                     f"Project '{project.title}' at {self.studio.url} was made from another schema, or its page was "
-                    f"edited: give '{self.schema.name}' a new version, or another title with --project."
+                    f"edited. Give '{self.schema.name}' a new version ('push --from' carries annotations over), or "
+                    "name another project with --project."
                 )
             found[project.id] = (page, str(project.created_at))
         return found

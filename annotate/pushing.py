@@ -52,13 +52,17 @@ class _There(NamedTuple):
 
 @dataclass
 class Push:
-    """One push; ``items`` and then ``rest`` do it. ``loads`` are taken as their items come by."""
+    """One push; ``items`` and then ``rest`` do it. ``loads`` are taken as their items come by.
+
+    ``bad`` counts items, ``refused`` annotations that could not be loaded.
+    """
 
     project: "Project"
     media_root: Path | None
     loads: Loads
     users: Users
     bad: BadSamples
+    refused: BadSamples
     progress: Progress
     done: Pushed = field(default_factory=Pushed)
     _parts: dict[int, Page] = field(default_factory=dict)
@@ -93,13 +97,13 @@ class Push:
                 waiting.remove(item)
                 there = {given.get("completed_by") for given in raw.get("annotations") or []}
                 for load in self.loads.take(item):
-                    with self.bad.counting():
+                    with self.refused.counting():
                         self._add(load, raw, page, there)
                 done += 1
                 self.progress(done, total, "annotated items")
         for item in sorted(waiting):
             for load in self.loads.take(item):
-                self.bad.add(SampleError(load.place, None, f"no task for it in project '{self.project.title}'"))
+                self.refused.add(SampleError(load.place, None, f"no task for it in project '{self.project.title}'"))
 
     def _count(self, **more: int) -> None:
         self.done = replace(self.done, **{name: getattr(self.done, name) + n for name, n in more.items()})
@@ -151,7 +155,7 @@ class Push:
         """Add a bulk."""
         items = self._waiting.pop(page)
         number = self._number(page)
-        bulk = bulk_of(items, page, self._clips[number], self.loads, self.users, self.bad)
+        bulk = bulk_of(items, page, self._clips[number], self.loads, self.users, self.bad, self.refused)
         if not bulk:
             return
         annotations = sum(len(task["annotations"]) for task in bulk)

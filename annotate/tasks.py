@@ -11,6 +11,8 @@ from annotate.label_config import Page, task_data
 from annotate.listing import Listed as Listed
 from annotate.listing import context_of
 from annotate.loads import KEPT, Load, Loads
+from annotate.loads import person_in as person_in
+from annotate.loads import place_of as place_of
 from annotate.people import Person
 from annotate.provenance import annotation_results
 from annotate.results import Context, is_unicode
@@ -72,14 +74,18 @@ def task_of(item: Item, page: Page, clips: Clips | None) -> dict[str, Any]:
 
 
 def bulk_of(
-    items: Iterable[Item], page: Page, clips: Clips | None, loads: Loads, users: Users, bad: BadSamples
-) -> list[dict[str, Any]]:
-    """The tasks of some items with their annotations; one whose media or text is bad is counted and left out."""
+    items: Iterable[Item], page: Page, clips: Clips | None, loads: Loads, users: Users, bad: BadSamples,
+    refused: BadSamples,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The tasks of some items with their annotations.
+
+    An item whose media or text is bad is counted in ``bad``, an annotation without a control in ``refused``.
+    """
     tasks = []
     for item in items:
         with bad.counting():
             task = task_of(item, page, clips)
-            given = list(_annotations(loads.take(item.id), context_of(task, page), users, bad))
+            given = list(_annotations(loads.take(item.id), context_of(task, page), users, refused))
             tasks.append({**task, "annotations": given})
     return tasks
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.label.options import DATA_DIR, DataDir, MaxBad, SchemaName, Title, require, studio_of
-from pipelines.cli.terminal import name_bad, progress, say
+from pipelines.cli.terminal import complain, name_bad, progress, say
 
 
 def push(
@@ -18,6 +18,10 @@ def push(
         Path | None, typer.Option(help="Folder that the server serves; by default that of --data-dir.")
     ] = None,
     project: Title = None,
+    older: Annotated[
+        str | None, typer.Option("--from", help="Carry annotations over from an older version: its number or title.")
+    ] = None,
+    left: Annotated[Path, typer.Option(help="With --from: where what does not fit is named.")] = Path("left.jsonl"),
     max_bad: MaxBad = 10,
 ) -> None:
     """Make the project from the schema, add the items that are not there yet and update those that have changed.
@@ -27,26 +31,38 @@ def push(
 
     Example: pride label push items.jsonl --annotations annotations.jsonl
     """
+    from annotate.credentials import pseudonym_key
     from annotate.project import Project
     from annotate.server import media_root as served_by
-    from pride_mm.errors import BadSamples
+    from annotate.versions import Older, write_left
+    from pride_mm.errors import BadSamples, UserError
     from pride_mm.records import read_annotations, read_items
     from pride_mm.schema import load_schema
 
     contract = load_schema(schema)
     require(items, *([annotations] if annotations else []))
     bad = BadSamples(max_bad)
-    loads = read_annotations(annotations, contract, bad) if annotations else ()
     target = Project(studio_of(data_dir), contract, project)
+    if older and annotations:
+        raise UserError("--from and --annotations: one after the other.")
+    old = Older(target, older, pseudonym_key(data_dir)) if older else None
+    loads = read_annotations(annotations, contract, bad) if annotations else old.annotations() if old else ()
     with progress("push") as tick:
         pushed = target.push(
-            read_items(items, contract, bad), media_root or served_by(data_dir), loads, bad, tick, count_lines(items)
-        )
+            read_items(items, contract, bad), media_root or served_by(data_dir), loads, bad, tick, count_lines(items),
+            old.users if old else None, old.left if old else None,
+        )  # fmt: skip
     name_bad(bad)
     refused = f", {pushed.refused} refused" if pushed.refused else ""
     say(f"{pushed.tasks} tasks added, {pushed.updated} updated, {pushed.tasks_before} were there unchanged{refused}")
     if annotations:
         say(f"{pushed.annotations} annotations added, {pushed.annotations_before} were there")
+    if old:
+        say(f"{pushed.annotations} annotations carried over from '{old.title}', {pushed.annotations_before} were there")
+        if write_left(left, old.left):
+            complain(f"{len(old.left)} values or annotations do not fit and stay there; {left} names them")
+        if old.unsubmitted:
+            complain(f"{old.unsubmitted} tasks there hold a draft that is not submitted; it stays there")
     for address in target.addresses:
         say(f"  {address}")
 
