@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pride_mm.errors import UserError
 
 Answer = TypeVar("Answer")
-_TIMEOUT = 300.0  # seconds; a bulk of tasks with annotations takes a few, a busy machine some more
+TIMEOUT = 300.0  # seconds; a bulk of tasks with annotations takes a few, a busy machine some more
 _CONNECTING = 15.0  # seconds; a wrong address may answer nothing at all
 _GREETING = "connecting"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -94,13 +94,13 @@ class Studio:
         return f"Label Studio at {self.url} failed with HTTP {status} ({doing}); its own log says why."
 
 
-def connect(url: str, api_key: str, timeout: float = _TIMEOUT) -> Studio:
+def connect(url: str, api_key: str, timeout: float | None = None) -> Studio:
     """Connect and make sure that the server is Label Studio and knows the token.
 
     Args:
         url: where it answers, such as ``http://127.0.0.1:8080``.
         api_key: a legacy token or a personal access token.
-        timeout: seconds that an answer may take.
+        timeout: seconds that an answer may take; by default ``TIMEOUT``.
 
     Raises:
         UserError: nobody answers, it is another program, or the token is refused.
@@ -117,6 +117,7 @@ def connect(url: str, api_key: str, timeout: float = _TIMEOUT) -> Studio:
     if not named:
         raise UserError(f"'{url}' is not an address; give one like http://127.0.0.1:8080.")
     # A proxy of the environment must not carry what never leaves the machine.
+    timeout = timeout or TIMEOUT
     patience = httpx.Timeout(timeout, connect=min(timeout, _CONNECTING))
     http = httpx.Client(timeout=patience, follow_redirects=True, trust_env=parts.hostname not in LOOPBACK)
     studio = Studio(address, None)
