@@ -1,46 +1,133 @@
 """``pride label agree``: how far annotators agree, and their consensus."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.label.options import MaxBad, SchemaName, require
-from pipelines.cli.terminal import name_bad, say
+from pipelines.cli.label.options import DATA_DIR, MaxBad, SchemaName, require
+from pipelines.cli.terminal import name_bad, progress, say
+
+if TYPE_CHECKING:
+    from annotate.agreement import Agreement, FieldAgreement
+    from annotate.consensus import By
+    from pride_mm.errors import BadSamples
+    from pride_mm.records import Annotation, Notes
+    from pride_mm.schema import Schema
+
+Given = Annotated[list[Path], typer.Argument(help="Annotations as JSON lines, from 'pride label pull'.")]
+HowTo = Annotated[str, typer.Option("--by", help="Consensus on choices: by majority, or by reliability.")]
+Adjudicators = Annotated[
+    list[str] | None, typer.Option("--adjudicator", help="Annotator whose word wins; may be given again.")
+]
+Least = Annotated[float, typer.Option("--least", help="Leave open what a smaller share speaks for, 0 to 1.")]
 
 
 def agree(
-    annotations: Annotated[Path, typer.Argument(help="Annotations as JSON lines, from 'pride label pull'.")],
+    annotations: Given,
     schema: SchemaName = "pride",
     out: Annotated[Path, typer.Option(help="Where the notes go, one line an item.")] = Path("privileged.jsonl"),
     report: Annotated[Path, typer.Option(help="The report, one HTML file.")] = Path("agreement.html"),
+    by: HowTo = "majority",
+    adjudicator: Adjudicators = None,
+    least: Least = 0.5,
+    encoder: Annotated[str | None, typer.Option(help="Folder of a text encoder, to compare texts by meaning.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of the server, for links to the tasks.")] = None,
     max_bad: MaxBad = 10,
 ) -> None:
     """Measure the annotators' agreement and write their consensus.
 
+    Of several files the later ones go first where the same annotator speaks in both.
+
     Example: pride label agree annotations.jsonl --out privileged.jsonl --report agreement.html
     """
     from annotate.agreement import agreement, by_people
-    from annotate.consensus import consensus
+    from annotate.consensus import consensus, left_open
+    from annotate.embedding import Embedder
     from annotate.report import write_agreement
-    from pride_mm.errors import BadSamples, UserError
-    from pride_mm.records import read_annotations, write_records
+    from pride_mm.errors import BadSamples
+    from pride_mm.records import write_records
     from pride_mm.schema import load_schema
 
     contract = load_schema(schema)
-    require(annotations)
     bad = BadSamples(max_bad)
-    given = list(read_annotations(annotations, contract, bad))
-    if not given:
-        named = "".join(f"\n  {error}" for error in bad)
-        raise UserError(f"Nothing to measure: no good annotation in {annotations}.{named}")
-    measured, notes = agreement(contract, given), consensus(contract, given)
-    write_agreement(report, contract, measured, notes)
+    given = read_given(annotations, contract, bad)
+    embed = Embedder(encoder) if encoder else None
+    notes: list[Notes] = consensus(contract, given, _way(by), adjudicator or (), least)
+    with progress("agree") as tick:
+        measured = agreement(contract, given, adjudicator or (), embed, tick)
+    write_agreement(report, contract, measured, notes, given, _links(annotations, url))
     write_records(out, notes)
     name_bad(bad)
     if models := len(given) - len(by_people(given)):
         say(f"{models} annotations by models are left out: only people agree")
+    for line in lines(measured):
+        say(line)
+    open_ = left_open(contract, notes)
+    rest = f"; {len(open_)} fields of {len({one.item for one in open_})} items are left open" if open_ else ""
+    say(f"{len(notes)} items -> {out}{rest}")
+    say(f"the report is {report}")
+
+
+def read_given(paths: Sequence[Path], schema: "Schema", bad: "BadSamples") -> "list[Annotation]":
+    """The annotations of some files; of two by one annotator on one item the later file's values go first."""
+    from pride_mm.errors import UserError
+    from pride_mm.records import read_annotations
+
+    require(*paths)
+    given: list[Annotation] = []
+    for path in paths:
+        new = list(read_annotations(path, schema, bad))
+        said = {(one.item, one.annotator, one.origin, name) for one in new for name in one.values}
+        given = [_only(one, [n for n in one.values if (one.item, one.annotator, one.origin, n) not in said])
+                 for one in given] + new  # fmt: skip
+    if not given:
+        named = "".join(f"\n  {error}" for error in bad)
+        raise UserError(f"Nothing to measure: no good annotation in {', '.join(map(str, paths))}.{named}")
+    return given
+
+
+def _only(annotation: "Annotation", names: Sequence[str]) -> "Annotation":
+    values = {name: annotation.values[name] for name in names}
+    drafts = {name: draft for name, draft in annotation.drafts.items() if name in values}
+    return annotation.model_copy(update={"values": values, "drafts": drafts})
+
+
+def _way(by: str) -> "By":
+    return by  # type: ignore[return-value]  # consensus refuses what it doesn't know
+
+
+def _links(annotations: Sequence[Path], url: str | None) -> dict[str, list[str]]:
+    """The addresses of the tasks, from what 'pride label pull' left beside its file; empty where that is not there."""
+    from annotate.credentials import read_credentials
+    from annotate.pulling import tasks_of
+    from annotate.report import links_to
+    from pride_mm.errors import UserError
+
+    server = url or os.environ.get("LABEL_STUDIO_URL")
+    if not server:
+        try:
+            server = read_credentials(DATA_DIR).url
+        except UserError:
+            return {}
+    return links_to(server, (task for path in annotations for task in tasks_of(path)))
+
+
+def lines(measured: "Agreement") -> list[str]:
+    """The agreement as a table for a terminal of 80 columns."""
+    rows = [f"{'field':<24}  {'value':>6}  {'95 % interval':<14} {'statistic':<19} {'shared':>11}"]
     for row in measured.fields:
-        value = "     -" if row.value is None else f"{row.value:6.3f}"
-        say(f"{row.field.label[:26]:<26} {value}  {row.measure}, {row.shared} of {row.items} items shared")
-    say(f"{len(notes)} items -> {out}; the report is {report}")
+        rows += _line(row)
+    return rows
+
+
+def _line(row: "FieldAgreement") -> list[str]:
+    from annotate.report import short
+
+    figure = row.headline
+    value = "-" if figure.value is None else f"{figure.value:.3f}"
+    interval = "" if figure.low is None else f"{figure.low:.2f} to {figure.high:.2f}"
+    line = f"{row.field.label[:24]:<24}  {value:>6}  {interval:<14} {short(figure):<19} {row.shared:>5} of {row.items}"
+    return [line] + ([f"  {figure.why}"] if figure.why else [])
