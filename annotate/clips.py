@@ -10,18 +10,34 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pride_mm.errors import SampleError
+from pride_mm.errors import SampleError, UserError
 from pride_mm.schema import AudioField, Field, Kind, Media
 
 _SUFFIX = re.compile(r"^\.[a-z0-9]{1,5}$")
 
 
+def refuse_links(root: Path) -> None:
+    """Raise UserError for the first link below ``root``: the server would serve what it points at."""
+    for folder, folders, files in os.walk(root):
+        for name in sorted(folders + files):
+            path = Path(folder, name)
+            if path.is_symlink():
+                raise UserError(
+                    f"{path} is a link. Label Studio would serve whatever it points at: put a copy there instead."
+                )
+
+
 class Clips:
-    """The folder below ``root`` that holds the media of one project; ``root`` is what the server serves."""
+    """The folder below ``root`` that holds the media of one project; ``root`` is what the server serves.
+
+    Raises:
+        UserError: somebody put a link there.
+    """
 
     def __init__(self, root: Path, project: int) -> None:
         self.root = root.absolute()
         self.folder = self.root / "projects" / str(project)
+        refuse_links(self.root)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def place(self, item: str, field: Field, media: Media) -> str:

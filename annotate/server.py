@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from annotate.clips import refuse_links
 from annotate.credentials import Credentials, ensure_credentials
 from annotate.database import Database, chosen_database, remember_database, require_database
 from pride_mm.errors import UserError
@@ -224,6 +225,7 @@ class LocalServer:
         try:
             for folder in (self.media_root, self.data_dir / "studio", self.data_dir / "home"):
                 folder.mkdir(exist_ok=True, mode=0o700)
+            refuse_links(self.media_root)
             self.credentials = ensure_credentials(self.data_dir, self.url)
             self._launch(command)
             self._wait()

@@ -1,6 +1,7 @@
 """Clips on their way to the page: playable there, at the times they had, the original untouched."""
 
 import hashlib
+import uuid
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -12,8 +13,12 @@ import pytest
 
 from annotate.clips import Clips, frames_a_second
 from annotate.playable import sound_plays, video_plays
-from pride_mm.errors import SampleError
+from annotate.project import Project
+from annotate.server import LocalServer, ask
+from annotate.studio import Studio
+from pride_mm.errors import SampleError, UserError
 from pride_mm.media.sound import read_audio
+from pride_mm.records import Item
 from pride_mm.schema import Field, Media, Schema
 
 SECONDS, RATE = 3.0, 44100
@@ -199,6 +204,59 @@ def test_broken_clips_are_named(make: Make, tmp_path: Path, video: Field, audio:
 def test_a_link_is_never_put_there(make: Make, tmp_path: Path, video: Field) -> None:
     link = tmp_path / "link.mp4"
     link.symlink_to(make())
-    seen = placed(Clips(tmp_path / "root", 1), video, link)
+    clips = Clips(tmp_path / "root", 1)
+    seen = placed(clips, video, link)
     assert not seen.is_symlink()
     assert seen.is_file()
+    (clips.folder / "by-hand.mp4").symlink_to(link)
+    with pytest.raises(UserError, match=r"by-hand\.mp4 is a link.*put a copy there"):
+        Clips(tmp_path / "root", 2)
+
+
+@pytest.mark.label_studio
+def test_nothing_outside_the_folder_is_served(
+    server: LocalServer, studio: Studio, pride: Schema, items: list[Item]
+) -> None:
+    """By real requests with the owner's token: what is in the folder comes, whatever else is asked for doesn't."""
+    title = f"M {uuid.uuid4().hex[:8]}"
+    project = Project(studio, pride, title)
+    project.push(items[:1], server.media_root)
+    folder = next(path for path in server.media_root.rglob("both.*")).parent
+    inside = folder.relative_to(server.media_root).as_posix()
+    secret = b"not for anybody"
+    for path in (server.data_dir / "secret.mp4", server.media_root / "top.mp4", folder.parent / "beside.mp4"):
+        path.write_bytes(secret)
+    token = server.credentials.token
+    served = next(folder.glob("both.video*"))
+    assert ask(server.port, f"/data/local-files/?d={inside}/{served.name}", token)[0] == 200
+    assert ask(server.port, f"/data/local-files/?d={inside}/{served.name}")[0] in (401, 403)
+    up = "../" * (inside.count("/") + 2)
+    for asked in (
+        f"{inside}/{up}secret.mp4",
+        f"{inside}/{up}secret.mp4".replace(".", "%2e"),
+        f"{inside}/{up}secret.mp4".replace("/", "%2f"),
+        f"{inside}/{up}secret.mp4".replace(".", "%252e"),
+        f"{server.data_dir}/secret.mp4",
+        f"/{server.data_dir}/secret.mp4",
+        f"file://{server.data_dir}/secret.mp4",
+        "../secret.mp4",
+        f"{inside}/../../../../credentials.json",
+        "top.mp4",
+        f"{inside}/../beside.mp4",
+        f"{inside}-other/../../../secret.mp4",
+        f"{inside}/{served.name}/../../../../secret.mp4",
+    ):
+        status, body = ask(server.port, f"/data/local-files/?d={asked}", token)
+        assert status not in (200, 206), asked
+        assert secret not in body
+        assert token.encode() not in body
+
+
+@pytest.mark.label_studio
+def test_the_server_does_not_start_on_links(copied: Path, tmp_path: Path) -> None:
+    (copied / "media").mkdir(exist_ok=True)
+    (copied / "media" / "out").symlink_to(tmp_path)
+    running = LocalServer(copied, port=0)
+    with pytest.raises(UserError, match=r"media/out is a link"):
+        running.start()
+    assert running.pid is None
