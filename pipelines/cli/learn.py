@@ -61,6 +61,8 @@ def teach(
     size = sum(tar.size for tar in record.tars.values()) / 2**20
     say(f"{counts.scored} of {counts.samples} samples scored by {model}, {counts.with_notes} of them with notes;")
     say(f"{counts.written} responses written by it, {counts.tokens:,} tokens read, {size:.1f} MiB of cache.")
+    if drafts := sum(opened.manifest.drafts.values()):
+        say(f"Of the notes in these shards {drafts} are a model's drafts, not experts' words ('pride pack --drafts').")
     if counts.prompts_shortened or counts.responses_cut:
         say(f"{counts.prompts_shortened} prompts lost old turns, {counts.responses_cut} responses were cut.")
 

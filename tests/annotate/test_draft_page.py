@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from annotate.consensus import consensus
 from annotate.drafts import add_draft, draft_results, show_drafts
 from annotate.project import Project
 from annotate.studio import Studio
@@ -87,3 +88,5 @@ def test_accepted_edited_thrown_away_and_written_without_are_four_records(
     assert became["emotion"] == ("written", 1.0)
     assert {draft.model for draft in annotation.drafts.values()} == {"m-1"}
     assert annotation.by_expert().keys() == annotation.values.keys() - {"feelings", "emotional_reaction"}
+    (notes,) = consensus(pride, [annotation])
+    assert notes.drafts == {"feelings": "m-1", "emotional_reaction": "m-1"}
