@@ -12,10 +12,11 @@ import pytest
 
 from annotate.database import Database, chosen_database, parse_database, remember_database
 from annotate.project import Project
+from annotate.pulling import pull_file
 from annotate.server import HOST, LocalServer, find_command, free_port
 from annotate.studio import connect
 from pride_mm.errors import UserError
-from pride_mm.records import Item
+from pride_mm.records import Annotation, Item
 from pride_mm.schema import Schema, Turn
 
 SECRET = "wörd/@:1"
@@ -144,6 +145,8 @@ def test_tasks_are_kept_in_postgresql(
     title = f"T {uuid.uuid4().hex[:8]}"
     inputs = {"talk": (Turn(speaker="a", text="אני <b>x</b>"),)}
     item = Item(id="i-1", corpus="t", group="g", inputs={}).model_copy(update={"inputs": inputs})
+    given = Annotation.model_validate({"item": "i-1", "annotator": "a", "values": {}})
+    said = given.model_copy(update={"values": {"note": "x"}})
     with LocalServer(tmp_path / "ls", 0, database=postgres.url()) as server:
         token = server.credentials.token
         assert Project(connect(server.url, token), every_kind, title).push([item]).tasks == 1
@@ -151,7 +154,10 @@ def test_tasks_are_kept_in_postgresql(
     monkeypatch.setenv("PGPASSWORD", SECRET)
     with LocalServer(tmp_path / "ls", 0) as server:
         assert server.credentials.token == token
-        assert Project(connect(server.url, token), every_kind, title).push([item]).tasks_before == 1
+        project = Project(connect(server.url, token), every_kind, title)
+        assert project.push([item], annotations=[said]).tasks_before == 1
+        for _ in range(2):
+            assert pull_file(project, b"k" * 32, tmp_path / "a.jsonl", changed=True).annotations == 1
     files = [path for path in (tmp_path / "ls").rglob("*") if path.is_file()]
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     shutil.rmtree(tmp_path / "ls")

@@ -18,7 +18,7 @@ from annotate.project import Project
 from annotate.server import HOST, LocalServer, ask, environment
 from annotate.studio import connect
 from pride_mm.records import Annotation, Item
-from pride_mm.schema import Schema
+from pride_mm.schema import Schema, Turn
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.slow]
 
@@ -89,8 +89,14 @@ def seen(record: Path, *events: str) -> list:
     return [what for event, what in map(json.loads, record.read_text().splitlines()) if event in events]
 
 
+@pytest.fixture
+def words() -> list[Item]:
+    talk = (Turn(speaker="a", text=SAID),)
+    return [Item(id="i-1", corpus="t", group="g", inputs={}).model_copy(update={"inputs": {"dialogue": talk}})]
+
+
 def use(server: LocalServer, schema: Schema, items: list[Item]) -> None:
-    """Push clips, annotate, read back, and open the pages that a person opens."""
+    """Push items, annotate, read back, and open the pages that a person opens."""
     studio = connect(server.url, server.credentials.token)
     project = Project(studio, schema, f"T {uuid.uuid4().hex[:8]}")
     given = Annotation.model_validate({"item": items[0].id, "annotator": "a", "values": {}})
@@ -105,9 +111,9 @@ def outside(address: object) -> bool:
     return not (isinstance(address, list) and address[0] in ("127.0.0.1", "::1", "localhost"))
 
 
-def test_the_server_speaks_to_nobody_outside(copied: Path, pride: Schema, items: list[Item]) -> None:
+def test_the_server_speaks_to_nobody_outside(copied: Path, pride: Schema, words: list[Item]) -> None:
     with recorded(copied, {}) as (server, record, proxy):
-        use(server, pride, items)
+        use(server, pride, words)
         visit(server)
         time.sleep(1)
     connected = seen(record, "socket.connect", "socket.sendto")
@@ -121,10 +127,10 @@ def test_the_server_speaks_to_nobody_outside(copied: Path, pride: Schema, items:
     assert server.credentials.token not in server.log.read_text()
 
 
-def test_with_its_makers_defaults_the_telemetry_is_seen(copied: Path, pride: Schema, items: list[Item]) -> None:
+def test_with_its_makers_defaults_the_telemetry_is_seen(copied: Path, pride: Schema, words: list[Item]) -> None:
     """The positive control: the same use, and the same two recorders, without the settings that we make."""
     with recorded(copied, {"LABEL_STUDIO_COLLECT_ANALYTICS": "true"}) as (server, _, proxy):
-        use(server, pride, items[-1:])
+        use(server, pride, words)
         deadline = time.monotonic() + 20
         while "CONNECT tele.labelstud.io:443 HTTP/1.0" not in {line.replace("1.1", "1.0") for line in proxy.asked}:
             assert time.monotonic() < deadline

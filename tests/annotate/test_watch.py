@@ -160,11 +160,11 @@ def test_what_fails_at_first_stops_it(studio: Studio, every_kind: Schema, tmp_pa
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_takes_its_hooks_away_when_it_is_stopped(
-    studio: Studio, server: LocalServer, pride: Schema, items: list[Item], tmp_path: Path, sign: signal.Signals
+    studio: Studio, server: LocalServer, pride: Schema, item: Item, tmp_path: Path, sign: signal.Signals
 ) -> None:
     title = f"T {uuid.uuid4().hex[:8]}"
     project = Project(studio, pride, title)
-    project.push(items[-1:])
+    project.push([item.model_copy(update={"inputs": {pride.dialogue.name: item.inputs["talk"]}})])
     (task,) = project.tasks()
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", "label", "watch", "--project", title,
                "--data-dir", str(server.data_dir), "--out", str(tmp_path / "a.jsonl")]  # fmt: skip
@@ -187,7 +187,7 @@ def test_the_command_takes_its_hooks_away_when_it_is_stopped(
     finally:
         pride_watch.kill()
     assert pride_watch.returncode == 0
-    assert re.search(r"^\d\d:\d\d:\d\d  words  expert-[0-9a-f]{8}  added$", told, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d  i-1  expert-[0-9a-f]{8}  added$", told, re.MULTILINE)
     assert "Stopped" in told
     assert SAID not in told
     assert hooks(studio, project) == []
