@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -181,7 +180,7 @@ def test_the_command_starts_and_stops_cleanly(
     (one,) = project.studio.client.ml.list(project=number)
     *_, three = sorted(project.tasks(), key=lambda task: task.number)
     assert any(p["model_version"] == one.title for p in opened(server, three.number, number)["predictions"])
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Stopped" in said
