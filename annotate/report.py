@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from annotate.agreement import Agreement, Confusion, FieldAgreement, Figure
+from annotate.agreement.resampling import FEWEST
 from annotate.consensus import Open, left_open
 from annotate.ratings import gather, in_words
 from pride_mm.page import svg, write_page
@@ -53,6 +54,7 @@ def write_agreement(
         picture=svg(_intervals(measured)) if measured else None,
         annotators=_annotators(agreement),
         groups=_groups(agreement),
+        fewest=FEWEST,
         confusions=[
             {"label": row.field.label, **_shaded(row.confusion)}
             for row in agreement.fields

@@ -3,7 +3,7 @@
 import typer
 
 from pipelines.cli.label import experts
-from pipelines.cli.label.agreement import agree
+from pipelines.cli.label.agreement import adjudicate, agree
 from pipelines.cli.label.assist import assist
 from pipelines.cli.label.draft import draft
 from pipelines.cli.label.elan import elan
@@ -14,7 +14,7 @@ from pipelines.cli.label.status import status
 from pipelines.cli.label.watch import watch
 
 app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio.")
-for command in (serve, push, draft, assist, order, pull, watch, status, agree):
+for command in (serve, push, draft, assist, order, pull, watch, status, agree, adjudicate):
     app.command()(command)
 app.add_typer(experts.app, name="experts")
 app.add_typer(elan, name="elan")

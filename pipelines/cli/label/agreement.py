@@ -1,4 +1,4 @@
-"""``pride label agree``: how far annotators agree, and their consensus."""
+"""``pride label agree`` and ``adjudicate``: how far annotators agree, their consensus, and what they left open."""
 
 import os
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.label.options import DATA_DIR, MaxBad, SchemaName, require
-from pipelines.cli.terminal import name_bad, progress, say
+from pipelines.cli.label.options import DATA_DIR, DataDir, MaxBad, SchemaName, Title, require, studio_of
+from pipelines.cli.terminal import complain, name_bad, progress, say
 
 if TYPE_CHECKING:
     from annotate.agreement import Agreement, FieldAgreement
@@ -71,6 +71,62 @@ def agree(
     say(f"the report is {report}")
 
 
+def adjudicate(
+    annotations: Given,
+    items: Annotated[Path, typer.Argument(help="Items as JSON lines, from 'pride ingest'.")],
+    schema: SchemaName = "pride",
+    by: HowTo = "majority",
+    adjudicator: Adjudicators = None,
+    least: Least = 0.5,
+    data_dir: DataDir = DATA_DIR,
+    media_root: Annotated[
+        Path | None, typer.Option(help="Folder that the server serves; by default that of --data-dir.")
+    ] = None,
+    project: Title = None,
+    max_bad: MaxBad = 10,
+) -> None:
+    """Make a project '<title> adjudication' of the items that the annotators left something of open.
+
+    Its page shows what is open and what each annotator said. Run it again whenever more was annotated.
+
+    Example: pride label adjudicate annotations.jsonl items.jsonl
+    """
+    from annotate.adjudication import adjudicate as ask
+    from annotate.consensus import consensus, left_open
+    from annotate.server import media_root as served_by
+    from pride_mm.errors import BadSamples
+    from pride_mm.records import read_items
+    from pride_mm.schema import load_schema
+
+    contract = load_schema(schema)
+    require(items)
+    bad = BadSamples(max_bad)
+    given = read_given(annotations, contract, bad)
+    open_ = left_open(contract, consensus(contract, given, _way(by), adjudicator or (), least))
+    if not open_:
+        name_bad(bad)
+        say("nothing is left open")
+        return
+    served = media_root or served_by(data_dir)
+    with progress("adjudicate") as tick:
+        asked = ask(
+            studio_of(data_dir), contract, read_items(items, contract, bad), given, open_, project, served, bad, tick
+        )
+    name_bad(bad)
+    if asked.missing:
+        complain(f"{len(asked.missing)} items with open fields are not in {items}: {', '.join(asked.missing[:5])}")
+    done = asked.pushed
+    say(f"{len(open_)} fields of {len({one.item for one in open_})} items are left open")
+    say(f"{done.tasks} tasks added, {done.updated} updated, {done.tasks_before} were there unchanged")
+    for address in asked.project.addresses:
+        say(f"  {address}")
+    say("When they are settled there:")
+    say(f"  pride label pull --project '{asked.project.title}' \\")
+    say("    --out adjudicated.jsonl")
+    say(f"  pride label agree {' '.join(map(str, annotations))} adjudicated.jsonl \\")
+    say("    --adjudicator NAME   # the annotator in adjudicated.jsonl")
+
+
 def read_given(paths: Sequence[Path], schema: "Schema", bad: "BadSamples") -> "list[Annotation]":
     """The annotations of some files; of two by one annotator on one item the later file's values go first."""
     from pride_mm.errors import UserError
@@ -117,7 +173,7 @@ def _links(annotations: Sequence[Path], url: str | None) -> dict[str, list[str]]
 
 def lines(measured: "Agreement") -> list[str]:
     """The agreement as a table for a terminal of 80 columns."""
-    rows = [f"{'field':<24}  {'value':>6}  {'95 % interval':<14} {'statistic':<19} {'shared':>11}"]
+    rows = [f"{'field':<25}  {'value':>6}  {'95 % interval':<13} {'statistic':<19} {'shared':>11}"]
     for row in measured.fields:
         rows += _line(row)
     return rows
@@ -129,5 +185,5 @@ def _line(row: "FieldAgreement") -> list[str]:
     figure = row.headline
     value = "-" if figure.value is None else f"{figure.value:.3f}"
     interval = "" if figure.low is None else f"{figure.low:.2f} to {figure.high:.2f}"
-    line = f"{row.field.label[:24]:<24}  {value:>6}  {interval:<14} {short(figure):<19} {row.shared:>5} of {row.items}"
+    line = f"{row.field.label[:25]:<25}  {value:>6}  {interval:<13} {short(figure):<19} {row.shared:>5} of {row.items}"
     return [line] + ([f"  {figure.why}"] if figure.why else [])
