@@ -10,6 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from annotate.experts import add_experts
 from annotate.label_config import Page
 from annotate.order import ORDER, Evidence, changed, disagreement, doubt, links, put_in_order
 from annotate.project import Project
@@ -105,11 +106,18 @@ def offered(server: LocalServer, project: Project, token: str) -> list[str]:
             assert created.status_code == 201
 
 
+def token_of(server: LocalServer, email: str, password: str) -> str:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60, follow_redirects=True) as client:
+        client.get("/user/login/")
+        form = {"email": email, "password": password, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
+        client.post("/user/login/", data=form, headers={"Referer": server.url})
+        return str(client.get("/api/current-user/token").json()["token"])
+
+
 @pytest.mark.label_studio
 def test_a_user_is_offered_the_most_uncertain_first(
-    server: LocalServer, studio: Studio, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], every_kind: Schema,
-) -> None:  # fmt: skip
+    server: LocalServer, studio: Studio, project: Project, tmp_path: Path
+) -> None:
     annotations = list(project.pull(b"k" * 32).annotations)
     ordered = put_in_order(project, annotations)
     assert (ordered.tasks, ordered.written, ordered.disagreement, ordered.doubt) == (6, 6, 2, 3)
@@ -123,6 +131,9 @@ def test_a_user_is_offered_the_most_uncertain_first(
     assert len(seen) == 6
     assert [places[item] for item in seen] == sorted(places.values(), reverse=True)
     assert seen[-1] in ("agreed", "sure"), "what is settled comes last"
+    (second,), _ = add_experts(studio, [f"x{uuid.uuid4().hex[:8]}"], tmp_path)
+    password = (tmp_path / f"{second.name}.txt").read_text().split()[-1]
+    assert offered(server, project, token_of(server, second.email, password)) == seen, "to each who has not done it"
 
 
 @pytest.mark.label_studio
