@@ -101,10 +101,6 @@ def label_config(page: Page) -> str:
     root = ElementTree.Element("View")
     ElementTree.SubElement(root, "Style").text = _STYLE.read_text(encoding="utf-8")
     body = _box(root, "pride-page")
-    clip = _box(body, f"pride-clip {_SOUND[page.marked.kind] if page.marked else 'pride-mute'}")
-    _header(clip, f"${ITEM}", size=6)
-    for field in page.shown:
-        OBJECTS.get(field.kind, _shown_text)(field, page, clip)
     notes = _box(body, "pride-notes")
     _how_to(notes, page)
     for number, step in enumerate([*_STEPS, None], 1):
@@ -115,6 +111,10 @@ def label_config(page: Page) -> str:
         _header(_box(notes, "pride-step"), title, size=4)
         for field in fields:
             _field(field, page, notes)
+    clip = _box(body, f"pride-clip {_SOUND[page.marked.kind] if page.marked else 'pride-mute'}")
+    _header(clip, f"${ITEM}", size=6)
+    for field in page.shown:
+        OBJECTS.get(field.kind, _shown_text)(field, page, clip)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode")
 
