@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from annotate.people import Person
-from annotate.results import is_unicode
+from annotate.people import Person, nameable
 from pride_mm.errors import BadSamples, SampleError
 from pride_mm.records import Annotation, Draft, to_json
 from pride_mm.schema import Schema, parse_values
@@ -62,8 +61,9 @@ class Loads:
         known: dict[Person, Person] = {}
         for one in given:
             load = one if isinstance(one, Load) else Load(one, {})
-            if not is_unicode(load.annotation.annotator):
-                bad.add(SampleError(f"item {load.annotation.item}", None, "the annotator's name is not Unicode text"))
+            if not nameable(load.annotation.annotator):
+                strange = "the annotator's name has white space around it or control characters, or is not Unicode text"
+                bad.add(SampleError(f"item {load.annotation.item}", None, strange))
                 continue
             person = known.setdefault(load.person, load.person)
             places = self._places.setdefault(load.annotation.item, [])

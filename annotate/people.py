@@ -9,6 +9,7 @@ with a key that stays in the server's data folder.
 import hashlib
 import hmac
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -41,11 +42,20 @@ def person_of(user: Any, key: bytes) -> Person:
     """The annotator behind a user of the server, under a pseudonym."""
     email = str(user.email).lower()
     domain = email.rpartition("@")[2]
+    code = hmac.new(key, email.encode(), hashlib.sha256).hexdigest()[:8]
     for origin in _ORIGINS:
-        known = Person(str(user.first_name), origin)
-        if domain == f"{origin}{_DOMAIN}" and user.first_name and address(known) == email:
-            return known
-    return Person(f"expert-{hmac.new(key, email.encode(), hashlib.sha256).hexdigest()[:8]}", "expert")
+        if domain == f"{origin}{_DOMAIN}":
+            known = Person(str(user.first_name), origin)
+            # a name that was changed on the server is not believed, but a model stays a model
+            return known if user.first_name and address(known) == email else Person(f"{origin}-{code}", origin)
+    return Person(f"expert-{code}", "expert")
+
+
+def nameable(annotator: str) -> bool:
+    """False for a pseudonym that the server would not keep as it is: white space around it, or control characters."""
+    return annotator == annotator.strip() and not any(
+        unicodedata.category(letter) in ("Cc", "Cs") for letter in annotator
+    )
 
 
 def people(studio: Studio, key: bytes) -> dict[int, Person]:

@@ -137,6 +137,9 @@ def test_an_address_is_a_person_only_if_we_made_it() -> None:
 
     assert person_of(User(), KEY) == Person("a", "model")
     User.first_name = "somebody else"
+    renamed = person_of(User(), KEY)
+    assert (renamed.origin, renamed.annotator.split("-")[0]) == ("model", "model"), "a model stays a model"
+    User.email = "a@example.com"
     assert person_of(User(), KEY).origin == "expert"
     assert address(Person("Ä" * 150, "corpus")) != address(Person("Ö" * 150, "corpus"))
 

@@ -1,14 +1,19 @@
 import json
+import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from annotate.label_config import CONTROLS, MANY_LEVELS, MEDIA, OBJECTS, Page
+from annotate.project import Project
 from annotate.results import READERS, WRITERS, Context, from_results, says_something, to_results
+from annotate.server import LocalServer
+from annotate.studio import Studio
 from pride_mm.errors import BadSamples, SampleError
-from pride_mm.schema import Field, Kind, OptionsField, ScaleField, Schema, Span, Value
+from pride_mm.records import Annotation, Draft, Item
+from pride_mm.schema import Field, Kind, OptionsField, ScaleField, Schema, Span, Turn, Value
 
 TURNS, FPS = 3, 25.0
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -53,6 +58,7 @@ def test_every_value_comes_back_equal(every_kind: Schema, media: tuple[str, ...]
     ranges = [f.high - f.low for f in page.controls if isinstance(f, ScaleField)]
     assert min(ranges) < MANY_LEVELS <= max(ranges), "both forms of a scale are tried"
 
+    @settings(deadline=None)
     @given(st.fixed_dictionaries({}, optional={f.name: values_of(f, "voice" not in media) for f in page.controls}))
     def back(values: dict[str, Value]) -> None:
         bad = BadSamples()
@@ -123,3 +129,52 @@ def test_nothing_said_is_nothing(every_kind: Schema) -> None:
     empty = [choice("needs"), {"from_name": "note", "value": {"text": [" "]}}, choice("cause")]
     assert from_results(empty, context, "", bad) == {}
     assert not list(bad)
+
+
+HARD = [
+    "שלום, אני עייף", "أنا بخير", "我不知道。", "👩‍👩‍👧 🙂", "<img src=x onerror=alert(1)>", "{{idx}} $talk",
+    " kept\n\n", "e\u0301\u202e", "\x00", "word " * 4000,
+]  # fmt: skip
+HOW = st.sampled_from(["accepted", "edited", "written"])
+DRAFTS = st.builds(Draft, model=TEXTS, how=HOW, change=st.none() | st.floats(0, 1))
+
+
+@pytest.mark.label_studio
+def test_any_annotation_comes_back_equal_from_a_real_server(
+    studio: Studio, server: LocalServer, every_kind: Schema, items: list[Item]
+) -> None:
+    voice = next(item for item in items if item.id == "sound").inputs["audio"]
+    talk = tuple(Turn(speaker=f"s{turn}", text=HARD[turn]) for turn in range(TURNS))
+    page = Page(every_kind, ("voice",))
+    values = {field.name: values_of(field, False) for field in page.controls}
+    values["note"] |= st.sampled_from(HARD)
+    drafted = st.dictionaries(st.sampled_from(sorted(values)), DRAFTS)
+    one = st.tuples(st.fixed_dictionaries({}, optional=values), drafted)
+
+    # what fails is not shrunk: every example takes seconds on the server
+    @settings(
+        max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True,
+        phases=[Phase.generate],
+    )  # fmt: skip
+    @given(st.lists(one, min_size=25, max_size=25))
+    def back(given: list[tuple[dict[str, Value], dict[str, Draft]]]) -> None:
+        name = f"T {uuid.uuid4().hex[:8]}"
+        project = Project(studio, every_kind, name)
+        wanted, pushed = [], []
+        for number, (said, drafts) in enumerate(given):
+            id_ = f"i-{number:02d}"
+            inputs = {"talk": talk, "voice": voice}
+            pushed.append(Item(id=id_, corpus="t", group=id_, inputs={}).model_copy(update={"inputs": inputs}))
+            kept = {name: value for name, value in said.items() if says_something(value)}
+            named = {name: draft for name, draft in drafts.items() if name in kept}
+            bare = Annotation(item=id_, annotator=HARD[number % 6], values={})
+            wanted.append(bare.model_copy(update={"values": kept, "drafts": named}))
+        # one half with their items, in bulk; the other one by one, through the page's own way
+        project.push(pushed, server.media_root, wanted[::2])
+        project.push_annotations(wanted[1::2])
+        found = {one.item: one for one in project.pull(b"k" * 32, BadSamples(0)).annotations}
+        assert found.keys() == {one.item for one in wanted if one.values}
+        for one in wanted:
+            assert found.get(one.item, one) == one
+
+    back()
