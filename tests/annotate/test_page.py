@@ -149,7 +149,7 @@ def test_an_expert_plays_annotates_and_submits(
     page.keyboard.type("sad 4")
     until(page, STANDS)
     assert feelings.input_value() == "sad 4"
-    feelings.fill("Tired, and afraid <b>of</b> the evening.\nאני עייפה")
+    feelings.fill("Tired, and afraid of the evenings.\nShe speaks low & slow.")
     feelings.press("Shift+Enter")
 
     # a needed field is missing
@@ -193,7 +193,7 @@ def test_an_expert_plays_annotates_and_submits(
     assert span.label == "shift"  # type: ignore[union-attr]
     assert annotation.values == {
         "turn_emotion": ("sad", None, "fearful"),
-        "feelings": "Tired, and afraid <b>of</b> the evening.\nאני עייפה",
+        "feelings": "Tired, and afraid of the evenings.\nShe speaks low & slow.",
         "situation": NOTES["Situation *"],
         "analysis": NOTES["Psychological analysis"],
         "response": NOTES["Response"],
@@ -209,7 +209,7 @@ def test_an_expert_plays_annotates_and_submits(
 
 NOTES = {
     "Situation *": "Her dog has died after fourteen years.",
-    "Psychological analysis": "She looks for somebody who stays with the loss. <script>window.ran=1</script>",
+    "Psychological analysis": "She looks for somebody who stays with the loss.",
     "Response": "Fourteen years is a long time. What was she like?",
 }
 LEVELS = {"Expression of experience": "1", "Emotional reaction needed": "2", "Cognitive reaction needed": "0"}
