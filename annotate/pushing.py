@@ -26,7 +26,7 @@ from pride_mm.records import Item
 if TYPE_CHECKING:
     from annotate.project import Project
 
-_BULK = 250
+_BULK = 500
 _PATIENCE = (0.0, 2.0, 5.0, 10.0, 20.0)  # seconds between the looks for a bulk that got no answer
 _NAMESPACE = uuid.UUID("6f2b3f7e-2a53-4b8a-9a6e-0f0c1d2e3a4b")
 _KEYS = ("id", "data", "meta")

@@ -142,7 +142,7 @@ def test_a_thousand_items_take_a_few_calls_and_come_one_by_one(studio: Studio, t
     project.studio = Counting(studio.url, studio.client)
     project.push(stream(), progress=lambda done, total=None, note="": ticks.append((done, total)), total=1000)
     assert len(sent) <= 5
-    assert sent[0] < 300, "the first bulk goes before the second is made"
+    assert sent[0] < 600, "the first bulk goes before the second is made"
     assert ticks[-1] == (1000, 1000)
 
 
@@ -167,12 +167,12 @@ def test_a_server_killed_in_the_middle(copied: Path, texts: Schema, title: str, 
     with LocalServer(copied, 0) as server:
         project = Project(connect(server.url, server.credentials.token), texts, title)
         with pytest.raises(UserError, match=r"stopped answering|No Label Studio answers"):
-            project.push(items, annotations=annotations, progress=killing(server, 499, 0.15))
+            project.push(items, annotations=annotations, progress=killing(server, 999, 0.15))
     with LocalServer(copied, 0) as server:
         project = Project(connect(server.url, server.credentials.token), texts, title)
         some = sum(counted(project).values())
         assert 0 < some < len(items)
-        assert some % 250 == 0, "a bulk is there whole or not at all"
+        assert some % 500 == 0, "a bulk is there whole or not at all"
         pushed = project.push(items, annotations=annotations)
         assert (pushed.tasks, pushed.tasks_before) == (len(items) - some, some)
         once(project, items, annotations)
@@ -276,13 +276,13 @@ def between(server: LocalServer, answer: str) -> Iterator[tuple[str, list[str]]]
 def test_a_bulk_without_an_answer_is_looked_for_and_not_sent_again(
     server: LocalServer, texts: Schema, title: str, answer: str
 ) -> None:
-    items = [item(f"i-{number}") for number in range(300)]
+    items = [item(f"i-{number}") for number in range(600)]
     annotations = [said(one.id) for one in items[:20]]
     with between(server, answer) as (url, asked):
         studio = connect(url, server.credentials.token, timeout=2 if answer == "late" else 60)
         project = Project(studio, texts, title)
         pushed = project.push(items, annotations=annotations)
-        assert (pushed.tasks, pushed.annotations, len(asked)) == (300, 20, 2)
+        assert (pushed.tasks, pushed.annotations, len(asked)) == (600, 20, 2)
     once(Project(connect(server.url, server.credentials.token), texts, title), items, annotations)
 
 
