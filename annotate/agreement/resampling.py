@@ -89,7 +89,7 @@ def bootstrap(statistic: Statistic, seed: int = 0) -> tuple[float | None, float 
     return float(low), float(high), ""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def _draws(items: int, seed: int) -> NDArray[numpy.uint8]:
     """How often each resample draws each item, (R, I); kept, since every figure of a report asks for the same."""
     random = numpy.random.default_rng(seed)

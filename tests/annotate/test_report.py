@@ -88,7 +88,7 @@ def test_the_command_prints_eighty_columns(
     printed = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
     assert printed[0] == "1 annotations by models are left out: only people agree"
-    assert "Expression of experience    1.000  1.00 to 1.00  alpha, ordinal          9 of 9" in printed
+    assert "Expression of experience    1.000  1.00 to 1.00  alpha, ordinal           9 of 9" in printed
     assert "  everybody said the same everywhere, so chance agreement is undefined" in printed
     assert printed[-2:] == [
         "9 items -> privileged.jsonl; 2 fields of 2 items are left open",

@@ -185,5 +185,6 @@ def _line(row: "FieldAgreement") -> list[str]:
     figure = row.headline
     value = "-" if figure.value is None else f"{figure.value:.3f}"
     interval = "" if figure.low is None else f"{figure.low:.2f} to {figure.high:.2f}"
-    line = f"{row.field.label[:25]:<25}  {value:>6}  {interval:<13} {short(figure):<19} {row.shared:>5} of {row.items}"
+    shared = f"{row.shared} of {row.items}" if row.items < 10_000 else f"{row.shared}/{row.items}"
+    line = f"{row.field.label[:25]:<25}  {value:>6}  {interval:<13} {short(figure):<19} {shared:>11}"
     return [line] + ([f"  {figure.why}"] if figure.why else [])
