@@ -6,6 +6,7 @@ from annotate.agreement import MEASURES
 from annotate.consensus import RULES
 from annotate.label_config import CONTROLS, OBJECTS
 from annotate.results import READERS, WRITERS
+from annotate.table import COLUMNS
 from pride_mm import fields
 from pride_mm.data import members
 from pride_mm.data.render import RENDERERS
@@ -25,6 +26,7 @@ REGISTRIES = {
     "annotate.label_config.OBJECTS": (set(OBJECTS), MEDIA | {Kind.DIALOGUE}),
     "annotate.results.WRITERS": (set(WRITERS), NOTED),
     "annotate.results.READERS": (set(READERS), NOTED),
+    "annotate.table.COLUMNS": (set(COLUMNS), NOTED),
     "annotate.agreement.MEASURES": (set(MEASURES), NOTED),
     "annotate.consensus.RULES": (set(RULES), NOTED),
     "pride_mm.evaluation.leakage.ALTERATIONS": (set(ALTERATIONS), NOTED),
