@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_file_map_equals_the_tree():
     mapped = set(re.findall(r"^\| `([a-z_]+/(?:[a-z_]+/)?)` \|", README, re.MULTILINE))
-    folders = {"configs/", "annotate/", "pipelines/", "benchmarks/", "tests/", "requirements/", "pride_mm/"}
+    folders = {"configs/", "annotate/", "pipelines/", "benchmarks/", "docs/", "tests/", "requirements/", "pride_mm/"}
     rooms = {
         f"pride_mm/{path.name}/" for path in (ROOT / "pride_mm").iterdir() if path.is_dir() and "__" not in path.name
     }
