@@ -66,7 +66,7 @@ _FORMS = (("textarea", "text"), ("choices", "choices"), ("textarea", "text"))
 
 
 def _push_ours(studio: Any, folder: Path, title: str) -> None:
-    from annotate.project import Project
+    from annotate.exchange.project import Project
     from pride_mm.errors import BadSamples
     from pride_mm.records import read_annotations, read_items
     from pride_mm.schema import load_schema
@@ -82,8 +82,8 @@ def _push_plain(studio: Any, folder: Path, title: str) -> None:
 
 
 def _pull_ours(studio: Any, folder: Path, title: str) -> None:
-    from annotate.project import Project
-    from annotate.pulling import pull_file
+    from annotate.exchange.project import Project
+    from annotate.exchange.pulling import pull_file
     from pride_mm.schema import load_schema
 
     pull_file(Project(studio, load_schema(SCHEMA), title), b"k" * 32, folder / "pulled.jsonl")
@@ -115,7 +115,7 @@ CONTENDERS: dict[str, Callable[[Any, Path, str], None]] = {
 
 def _prepare(studio: Any, title: str) -> None:
     """A project with the same page for the plain contender."""
-    from annotate.label_config import Page, label_config
+    from annotate.page.label_config import Page, label_config
     from pride_mm.schema import load_schema
 
     config = label_config(Page(load_schema(SCHEMA), ()))
@@ -127,8 +127,8 @@ def _measured(name: str, url: str, token: str, folder: str, title: str, answer: 
     from annotate.studio import connect
 
     studio = connect(url, token, timeout=1800)
-    import annotate.pulling
-    import annotate.pushing  # noqa: F401
+    import annotate.exchange.pulling
+    import annotate.exchange.pushing  # noqa: F401
 
     _give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins now
@@ -161,7 +161,7 @@ def main() -> None:
     given = parser.parse_args()
     most = 1_000 if given.quick else given.tasks
     sizes = (max(1, most // 10), most)
-    from annotate.server import LocalServer
+    from annotate.server.local import LocalServer
     from annotate.studio import connect
 
     found: dict[tuple[str, int], tuple[float, int]] = {}

@@ -18,7 +18,7 @@ ALLOWED = {
     # the three steps of the empathy-reasoning prompt have names that fields have, too
     "pride_mm/fields.py": {"feelings", "situation", "response"},
     "pride_mm/teacher/prompt.py": {"feelings", "situation", "response"},
-    "annotate/label_config.py": {"feelings", "situation", "response"},
+    "annotate/page/label_config.py": {"feelings", "situation", "response"},
 }
 # Names of fields that are everyday words of code as well: media types, chat roles, columns of a corpus.
 EVERYDAY = {"video", "audio", "dialogue", "response", "emotion", "shift", "future"}

@@ -3,10 +3,10 @@
 import pytest
 
 from annotate.agreement import MEASURES
-from annotate.consensus import RULES
-from annotate.label_config import CONTROLS, OBJECTS
-from annotate.results import READERS, WRITERS
-from annotate.table import COLUMNS
+from annotate.consensus.rules import RULES
+from annotate.exchange.table import COLUMNS
+from annotate.page.label_config import CONTROLS, OBJECTS
+from annotate.page.results import READERS, WRITERS
 from pride_mm import fields
 from pride_mm.data import members
 from pride_mm.data.render import RENDERERS
@@ -22,13 +22,13 @@ REGISTRIES = {
     "pride_mm.fields._SHAPES": (set(fields._SHAPES), ALL),
     "pride_mm.data.members._FORMS or _EXTENSIONS": (set(members._FORMS) | set(members._EXTENSIONS), ALL),
     "pride_mm.data.render.RENDERERS": (set(RENDERERS), WORDS),
-    "annotate.label_config.OBJECTS or CONTROLS": (set(OBJECTS) | set(CONTROLS), ALL),
-    "annotate.label_config.OBJECTS": (set(OBJECTS), MEDIA | {Kind.DIALOGUE}),
-    "annotate.results.WRITERS": (set(WRITERS), NOTED),
-    "annotate.results.READERS": (set(READERS), NOTED),
-    "annotate.table.COLUMNS": (set(COLUMNS), NOTED),
+    "annotate.page.label_config.OBJECTS or CONTROLS": (set(OBJECTS) | set(CONTROLS), ALL),
+    "annotate.page.label_config.OBJECTS": (set(OBJECTS), MEDIA | {Kind.DIALOGUE}),
+    "annotate.page.results.WRITERS": (set(WRITERS), NOTED),
+    "annotate.page.results.READERS": (set(READERS), NOTED),
+    "annotate.exchange.table.COLUMNS": (set(COLUMNS), NOTED),
     "annotate.agreement.MEASURES": (set(MEASURES), NOTED),
-    "annotate.consensus.RULES": (set(RULES), NOTED),
+    "annotate.consensus.rules.RULES": (set(RULES), NOTED),
     "pride_mm.evaluation.leakage.ALTERATIONS": (set(ALTERATIONS), NOTED),
 }
 

@@ -16,7 +16,10 @@ def test_the_file_map_equals_the_tree():
     mapped = set(re.findall(r"^\| `([a-z_]+/(?:[a-z_]+/)?)` \|", README, re.MULTILINE))
     folders = {"configs/", "annotate/", "pipelines/", "benchmarks/", "docs/", "tests/", "requirements/", "pride_mm/"}
     rooms = {
-        f"pride_mm/{path.name}/" for path in (ROOT / "pride_mm").iterdir() if path.is_dir() and "__" not in path.name
+        f"{house}/{path.name}/"
+        for house in ("pride_mm", "annotate")
+        for path in (ROOT / house).iterdir()
+        if path.is_dir() and "__" not in path.name
     }
     assert mapped == folders | rooms
 

@@ -21,8 +21,8 @@ from annotate.agreement.fields import (
     GroupAgreement,
     agreement,
 )
+from annotate.agreement.ratings import Rating, by_people, gather
 from annotate.agreement.resampling import Figure
-from annotate.ratings import Rating, by_people, gather
 
 __all__ = [
     "MEASURES",

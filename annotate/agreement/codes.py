@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from annotate.agreement import coefficients
 from annotate.agreement.coefficients import Floats
+from annotate.agreement.ratings import Rating
 from annotate.agreement.resampling import ALL_THE_SAME, Statistic
-from annotate.ratings import Rating
 
 Codes = NDArray[numpy.int64]
 NOBODY_ELSE = "nobody else annotated the same items"

@@ -8,9 +8,9 @@ import numpy
 
 from annotate.agreement.codes import Counted, counted
 from annotate.agreement.pairs import Compared, compared
+from annotate.agreement.ratings import Rating, by_people, gather
 from annotate.agreement.resampling import Figure, measure
-from annotate.ratings import Rating, by_people, gather
-from annotate.similarity import span_f1, word_f1
+from annotate.agreement.similarity import span_f1, word_f1
 from pride_mm.progress import Progress, silent
 from pride_mm.records import Annotation
 from pride_mm.schema import Field, Kind, OptionsField, Role, ScaleField, Schema

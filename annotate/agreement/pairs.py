@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from annotate.agreement.codes import NOBODY_ELSE
 from annotate.agreement.coefficients import Floats, ratio
+from annotate.agreement.ratings import Rating
 from annotate.agreement.resampling import Statistic
-from annotate.ratings import Rating
 
 _SHUFFLED = 2000
 

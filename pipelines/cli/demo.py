@@ -67,7 +67,7 @@ def _empty(out: Path) -> None:
 
 
 def _start(planned: "Demo", until_done: ExitStack) -> None:
-    from annotate.server import LocalServer
+    from annotate.server.local import LocalServer
 
     say("$ pride label serve   (in the background; the first start takes about a minute)")
     with progress("Starting") as tick:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from annotate.server import LocalServer, find_command
+from annotate.server.local import LocalServer, find_command
 from annotate.studio import Studio, connect
 from pride_mm.errors import UserError
 from pride_mm.records import Item

@@ -104,7 +104,8 @@ FAILURES: dict[str, tuple[Callable[[], Answer], str]] = {
 def test_a_failure_is_one_line_without_token_or_text(
     failure: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from annotate import pushing, studio
+    from annotate import studio
+    from annotate.exchange import pushing
 
     monkeypatch.setattr(pushing, "_PATIENCE", (0.0,))
     monkeypatch.setattr(studio, "TIMEOUT", 0.5)

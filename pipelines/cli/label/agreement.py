@@ -12,7 +12,7 @@ from pipelines.cli.terminal import complain, name_bad, progress, say
 
 if TYPE_CHECKING:
     from annotate.agreement import Agreement, FieldAgreement
-    from annotate.consensus import By
+    from annotate.consensus.rules import By
     from pride_mm.errors import BadSamples
     from pride_mm.records import Annotation, Notes
     from pride_mm.schema import Schema
@@ -44,9 +44,9 @@ def agree(
     Example: pride label agree annotations.jsonl --out privileged.jsonl --report agreement.html
     """
     from annotate.agreement import agreement, by_people
-    from annotate.consensus import consensus, left_open
-    from annotate.embedding import Embedder
-    from annotate.report import write_agreement
+    from annotate.agreement.embedding import Embedder
+    from annotate.consensus.report import write_agreement
+    from annotate.consensus.rules import consensus, left_open
     from pride_mm.errors import BadSamples
     from pride_mm.records import write_records
     from pride_mm.schema import load_schema
@@ -91,9 +91,9 @@ def adjudicate(
 
     Example: pride label adjudicate annotations.jsonl items.jsonl
     """
-    from annotate.adjudication import adjudicate as ask
-    from annotate.consensus import consensus, left_open
-    from annotate.server import media_root as served_by
+    from annotate.consensus.adjudication import adjudicate as ask
+    from annotate.consensus.rules import consensus, left_open
+    from annotate.server.local import media_root as served_by
     from pride_mm.errors import BadSamples
     from pride_mm.records import read_items
     from pride_mm.schema import load_schema
@@ -157,9 +157,9 @@ def _way(by: str) -> "By":
 
 def _links(annotations: Sequence[Path], url: str | None) -> dict[str, list[str]]:
     """The addresses of the tasks, from what 'pride label pull' left beside its file; empty where that is not there."""
-    from annotate.credentials import read_credentials
-    from annotate.pulling import tasks_of
-    from annotate.report import links_to
+    from annotate.consensus.report import links_to
+    from annotate.exchange.pulling import tasks_of
+    from annotate.server.credentials import read_credentials
     from pride_mm.errors import UserError
 
     server = url or os.environ.get("LABEL_STUDIO_URL")
@@ -180,7 +180,7 @@ def lines(measured: "Agreement") -> list[str]:
 
 
 def _line(row: "FieldAgreement") -> list[str]:
-    from annotate.report import short
+    from annotate.consensus.report import short
 
     figure = row.headline
     value = "-" if figure.value is None else f"{figure.value:.3f}"

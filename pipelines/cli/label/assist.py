@@ -31,9 +31,9 @@ def assist(
     """
     import signal
 
-    from annotate.backend import Assistant, AssistServer
-    from annotate.drafts import version_of
-    from annotate.project import Project
+    from annotate.drafts.backend import Assistant, AssistServer
+    from annotate.drafts.predictions import version_of
+    from annotate.exchange.project import Project
     from pride_mm.errors import BadSamples, UserError
     from pride_mm.schema import load_schema
     from pride_mm.teacher.drafting import Drafter, DraftPrompt, drafted_fields

@@ -60,8 +60,8 @@ def draft(
 
     Example: pride label draft items.jsonl --teacher smollm2-135m
     """
-    from annotate.drafts import version_of, write_drafts
-    from annotate.project import Project
+    from annotate.drafts.predictions import version_of, write_drafts
+    from annotate.exchange.project import Project
     from pride_mm.errors import BadSamples
     from pride_mm.records import read_items
     from pride_mm.schema import load_schema

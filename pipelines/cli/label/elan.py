@@ -27,7 +27,7 @@ def write(
 
     Example: pride label elan write items.jsonl --annotations annotations.jsonl --out elan
     """
-    from annotate.elan import write_elan
+    from annotate.elan.write import write_elan
     from pride_mm.errors import BadSamples
     from pride_mm.records import read_annotations, read_items
     from pride_mm.schema import load_schema
@@ -55,8 +55,8 @@ def read(
 
     Example: pride label elan read elan --out annotations.jsonl
     """
-    from annotate.elan import SUFFIX
-    from annotate.elan_read import read_elan
+    from annotate.elan.read import read_elan
+    from annotate.elan.write import SUFFIX
     from pride_mm.errors import BadSamples, UserError
     from pride_mm.records import write_records
     from pride_mm.schema import load_schema

@@ -31,10 +31,10 @@ def push(
 
     Example: pride label push items.jsonl --annotations annotations.jsonl
     """
-    from annotate.credentials import pseudonym_key
-    from annotate.project import Project
-    from annotate.server import media_root as served_by
-    from annotate.versions import Older, write_left
+    from annotate.exchange.project import Project
+    from annotate.exchange.versions import Older, write_left
+    from annotate.server.credentials import pseudonym_key
+    from annotate.server.local import media_root as served_by
     from pride_mm.errors import BadSamples, UserError
     from pride_mm.records import read_annotations, read_items
     from pride_mm.schema import load_schema
@@ -90,9 +90,9 @@ def pull(
 
     Example: pride label pull --changed --out annotations.jsonl
     """
-    from annotate.credentials import pseudonym_key
-    from annotate.project import Project
-    from annotate.pulling import pull_file
+    from annotate.exchange.project import Project
+    from annotate.exchange.pulling import pull_file
+    from annotate.server.credentials import pseudonym_key
     from pride_mm.errors import BadSamples
     from pride_mm.schema import load_schema
 

@@ -23,7 +23,7 @@ def add(
 
     Example: pride label experts add ana ben
     """
-    from annotate.experts import add_experts
+    from annotate.experts.accounts import add_experts
 
     folder = data_dir / "experts"
     made, there = add_experts(studio_of(data_dir), names, folder)
@@ -59,11 +59,11 @@ def assign(
 
     Example: pride label experts assign items.jsonl --overlap 2 --blind
     """
-    from annotate.assignment import assign as deal
-    from annotate.assignment import assigned, blind_projects, read_assignment, share, share_blind
-    from annotate.experts import experts
-    from annotate.project import Project
-    from annotate.server import media_root as served_by
+    from annotate.exchange.project import Project
+    from annotate.experts.accounts import experts
+    from annotate.experts.assignment import assign as deal
+    from annotate.experts.assignment import assigned, blind_projects, read_assignment, share, share_blind
+    from annotate.server.local import media_root as served_by
     from pride_mm.errors import BadSamples, UserError
     from pride_mm.records import read_items
     from pride_mm.schema import load_schema

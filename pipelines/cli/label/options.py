@@ -29,7 +29,7 @@ def require(*paths: Path) -> None:
 
 def studio_of(data_dir: Path) -> "Studio":
     """The server that the environment names, or the one of ``data_dir``; raises UserError."""
-    from annotate.credentials import read_credentials
+    from annotate.server.credentials import read_credentials
     from annotate.studio import connect
     from pride_mm.errors import UserError
 

@@ -34,10 +34,10 @@ def order(
 
     Example: pride label order uncertain --annotations annotations.jsonl
     """
-    from annotate.assignment import blind_projects
-    from annotate.credentials import pseudonym_key
-    from annotate.order import AS_GIVEN, links, put_in_order, sort_tabs
-    from annotate.project import Project
+    from annotate.drafts.order import AS_GIVEN, links, put_in_order, sort_tabs
+    from annotate.exchange.project import Project
+    from annotate.experts.assignment import blind_projects
+    from annotate.server.credentials import pseudonym_key
     from pride_mm.errors import BadSamples, UserError
     from pride_mm.records import Annotation, read_annotations
     from pride_mm.schema import load_schema

@@ -28,7 +28,7 @@ def serve(
     """
     import signal
 
-    from annotate.server import LocalServer
+    from annotate.server.local import LocalServer
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -21,10 +21,10 @@ def status(
 
     Example: pride label status --report status.html
     """
-    from annotate.credentials import pseudonym_key
-    from annotate.project import Project
-    from annotate.status import status as measure
-    from annotate.status_page import table, write_status
+    from annotate.exchange.project import Project
+    from annotate.experts.status import status as measure
+    from annotate.experts.status_page import table, write_status
+    from annotate.server.credentials import pseudonym_key
     from pride_mm.schema import load_schema
 
     source = Project(studio_of(data_dir), load_schema(schema), project)

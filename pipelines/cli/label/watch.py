@@ -26,10 +26,10 @@ def watch(
     import signal
     from datetime import datetime
 
-    from annotate.credentials import pseudonym_key
-    from annotate.project import Project
-    from annotate.pulling import pull_file
-    from annotate.watch import Watch
+    from annotate.exchange.project import Project
+    from annotate.exchange.pulling import pull_file
+    from annotate.exchange.watch import Watch
+    from annotate.server.credentials import pseudonym_key
     from pride_mm.errors import BadSamples, UserError
     from pride_mm.schema import load_schema
 

@@ -1,0 +1,1 @@
+"""One set of notes an item, out of what several annotators said."""

@@ -1,0 +1,1 @@
+"""A model's drafts on the page, and which task comes next."""

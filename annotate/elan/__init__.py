@@ -1,0 +1,1 @@
+"""Annotations as ELAN's tiers, and back."""

@@ -1,0 +1,1 @@
+"""Items and annotations into Label Studio, annotations out of it."""

@@ -1,0 +1,1 @@
+"""Who annotates: accounts, assignment, how far they are."""

@@ -1,0 +1,1 @@
+"""Label Studio on this machine: starting it, its database, its secrets."""
