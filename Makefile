@@ -38,7 +38,7 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/lint-imports
 
 test: setup lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header \

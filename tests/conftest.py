@@ -1,6 +1,7 @@
 """What all tests share: where the real data is, and shapes checked at run time."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # these models are too small to be split over threads
+# A shell's background job ignores Ctrl-C and hands that on; the tests that press it want it to be heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -85,6 +85,7 @@ class OpenAIServer:
 
     async def busy(self, request: Request) -> Response:
         """Two of three questions are too many."""
+        await request.body()
         self._busy += 1
         if self._busy % 3:
             return JSONResponse({"error": {"message": "slow down"}}, 429, headers={"Retry-After": "0.25"})
@@ -97,9 +98,11 @@ class OpenAIServer:
         return await self.complete(request)
 
     async def broken(self, request: Request) -> Response:
+        await request.body()
         raise RuntimeError("out of memory")
 
     async def slow(self, request: Request) -> Response:
+        await request.body()
         await asyncio.sleep(2.0)
         return await self.complete(request)
 

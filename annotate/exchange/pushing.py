@@ -9,6 +9,7 @@ are counted: of an item that is there twice then, the later task goes if this pu
 import time
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,14 @@ class _There(NamedTuple):
     mark: str
 
 
+class _Sent(NamedTuple):
+    """A bulk on its way."""
+
+    number: int
+    bulk: list[dict[str, Any]]
+    answer: "Future[Any]"
+
+
 @dataclass
 class Push:
     """One push; ``items`` and then ``rest`` do it. ``loads`` are taken as their items come by.
@@ -70,16 +79,19 @@ class Push:
     _made: dict[int, set[int]] = field(default_factory=dict)
     _counts: dict[int, int] = field(default_factory=dict)
     _last: dict[int, int] = field(default_factory=dict)
+    _sent: "_Sent | None" = None
 
     def items(self, items: Iterable[Item], total: int | None = None) -> None:
         """Add the items that are not there, and update those that have changed."""
         self._list()
         seen = -1
-        for seen, item in enumerate(items):
-            self.progress(seen, total, "items")
-            self._take(item)
-        for page in list(self._waiting):
-            self._send(page)
+        with ThreadPoolExecutor(1) as line:  # what is on its way when this is stopped arrives whole
+            for seen, item in enumerate(items):
+                self.progress(seen, total, "items")
+                self._take(item, line)
+            for page in list(self._waiting):
+                self._send(page, line)
+            self._arrive()
         self._settle()
         self.progress(seen + 1, total, "items")
 
@@ -121,13 +133,13 @@ class Push:
                     twice = f"is there twice, as tasks {other.number} and {raw['id']}; delete one in Label Studio"
                     self.bad.add(SampleError(item, None, twice))
 
-    def _take(self, item: Item) -> None:
+    def _take(self, item: Item, line: ThreadPoolExecutor) -> None:
         page, there = page_of(self.project.schema, item.inputs), self._there.get(item.id)
         if there is None:
             waiting = self._waiting.setdefault(page, [])
             waiting.append(item)
             if len(waiting) >= _BULK:
-                self._send(page)
+                self._send(page, line)
         elif self._parts[there.part] != page:
             name = self._parts[there.part].name
             self._count(refused=1)
@@ -149,18 +161,26 @@ class Push:
             self._clips[number] = shared_clips(page, self.media_root, number, self.project.studio)
         return number
 
-    def _send(self, page: Page) -> None:
-        """Add a bulk."""
+    def _send(self, page: Page, line: ThreadPoolExecutor) -> None:
+        """Make a bulk while the server takes the one before, and have it sent."""
         items = self._waiting.pop(page)
         number = self._number(page)
         bulk = bulk_of(items, page, self._clips[number], self.loads, self.users, self.bad, self.refused)
-        if not bulk:
+        self._arrive()
+        if bulk:
+            studio, path = self.project.studio, f"api/projects/{number}/import"
+            answer = line.submit(studio.send, "adding tasks", path, bulk, return_task_ids="true")
+            self._sent = _Sent(number, bulk, answer)
+
+    def _arrive(self) -> None:
+        """Wait for the bulk that was sent last."""
+        sent, self._sent = self._sent, None
+        if sent is None:
             return
+        number, bulk = sent.number, sent.bulk
         annotations = sum(len(task["annotations"]) for task in bulk)
         try:
-            answer = self.project.studio.send(
-                "adding tasks", f"api/projects/{number}/import", bulk, return_task_ids="true"
-            )
+            answer = sent.answer.result()
         except Unanswered as unanswered:
             made = self._arrived(number, bulk, unanswered)
         else:

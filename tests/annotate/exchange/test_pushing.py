@@ -167,7 +167,7 @@ def test_a_server_killed_in_the_middle(copied: Path, texts: Schema, title: str, 
     with LocalServer(copied, 0) as server:
         project = Project(connect(server.url, server.credentials.token), texts, title)
         with pytest.raises(UserError, match=r"stopped answering|No Label Studio answers"):
-            project.push(items, annotations=annotations, progress=killing(server, 999, 0.15))
+            project.push(items, annotations=annotations, progress=killing(server, 1001, 0.15))
     with LocalServer(copied, 0) as server:
         project = Project(connect(server.url, server.credentials.token), texts, title)
         some = sum(counted(project).values())
