@@ -99,7 +99,7 @@ class OpenAIServer:
 
     async def broken(self, request: Request) -> Response:
         await request.body()
-        raise RuntimeError("out of memory")
+        return Response("out of memory", 500)
 
     async def slow(self, request: Request) -> Response:
         await request.body()
