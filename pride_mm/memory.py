@@ -23,3 +23,14 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_ARENA_MAX: 1}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def give_back_freed_memory() -> None:
+    """Hand to the system what is free but held; nothing where the C library is another one.
+
+    Decoders take aligned blocks, which glibc before 2.38 does not find again once they are freed among others (its bug
+    14581): a process that decodes clips grows by up to half a megabyte each, without a leak, until it is told this.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)

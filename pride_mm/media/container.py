@@ -14,12 +14,20 @@ from typing import Any
 
 import av
 
+from pride_mm.media.settings import MediaLimits
+
 Source = Path | bytes
+LIMITS = MediaLimits()
+# A play list or a concatenation would open other files, or addresses, in the name of whoever sent it.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,h264,hevc,ivf,"
+    "wav,w64,flac,ogg,mp3,aac,ac3,aiff,amr,au,caf"
+)
 
 # Containers whose header says how long the sound is; others only estimate it.
 _EXACT_SOUND = ("mp4", "flac", "wav")
 # Sound may fall short of its container by one codec frame, and by rounding.
-_SOUND_SLACK = 0.1
+SOUND_SLACK = 0.1
 
 
 class MediaError(ValueError):
@@ -46,6 +54,16 @@ class VideoInfo:
     stored: int
     hidden: int
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether its samples have more than 8 bits; FFmpeg's names of such formats end in their byte order."""
+        return self.pixels.endswith(("le", "be"))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every frame that is stored is shown."""
+        return self.hidden == 0 and self.stored in (0, self.frames)
+
 
 @dataclass(frozen=True)
 class AudioInfo:
@@ -66,21 +84,49 @@ class MediaInfo:
     audio: AudioInfo | None
 
 
-@contextmanager
-def opened(source: Source) -> Iterator[Any]:
-    """Open a container with PyAV; whatever goes wrong inside the block becomes a MediaError."""
+def check_bytes(source: Source, limits: MediaLimits = LIMITS) -> int:
+    """The size of a source; refuses one that is missing, empty, or larger than allowed."""
     if isinstance(source, Path) and not source.is_file():
         raise MediaError("no such file")
-    if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size == 0:
         raise MediaError("the file is empty")
+    if size > limits.max_bytes:
+        raise MediaError(f"has {size:,} bytes; {limits.max_bytes:,} are allowed")
+    return size
+
+
+@contextmanager
+def opened(source: Source, limits: MediaLimits = LIMITS) -> Iterator[Any]:
+    """Open a container with PyAV; whatever goes wrong inside the block becomes a MediaError.
+
+    What is too large is refused before any of it is decoded.
+    """
+    check_bytes(source, limits)
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "fflags": "+genpts"}
     try:
-        with av.open(str(source) if isinstance(source, Path) else io.BytesIO(source), "r") as container:
+        file = str(source.absolute()) if isinstance(source, Path) else io.BytesIO(source)
+        with av.open(file, "r", options=options) as container:
+            for stream in container.streams.video:
+                check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
             yield container
     except (MediaError, MemoryError):
         raise
     # PyAV throws InvalidDataError, ValueError, IndexError, even UnicodeDecodeError at broken bytes.
     except Exception as error:
         raise MediaError(f"cannot be read as a clip or sound ({_reason(error)})") from error
+
+
+def check_pixels(width: int, height: int, limits: MediaLimits = LIMITS) -> None:
+    """Refuse pictures that are larger than allowed."""
+    if width * height > limits.max_pixels:
+        raise MediaError(f"has {width}x{height} pixels; {limits.max_pixels:,} in all are allowed")
+
+
+def check_seconds(seconds: float, limits: MediaLimits = LIMITS) -> None:
+    """Refuse what lasts longer than allowed."""
+    if seconds > limits.max_seconds:
+        raise MediaError(f"lasts {seconds:.0f} s; {limits.max_seconds:g} s are allowed: cut it")
 
 
 def _reason(error: Exception) -> str:
@@ -106,6 +152,21 @@ def audio_stream(container: Any) -> Any | None:
     return _single(container.streams.audio[0]) if container.streams.audio else None
 
 
+def promised_sound(container: Any, stream: Any) -> float:
+    """The seconds of sound that the header promises, 0 where it only estimates them."""
+    exact = container_name(container) in _EXACT_SOUND and stream.duration
+    return float(stream.duration * stream.time_base) if exact else 0.0
+
+
+def promised_frames(container: Any, stream: Any) -> int:
+    """How many frames the header promises, those hidden by an edit list too; 0 where it doesn't say."""
+    name = container_name(container)
+    # an edit list may leave out whole stretches, of which an mp4's tables, as FFmpeg has mended them, know; an AVI
+    # counts ticks, of which a frame may take several, and where it was cut short FFmpeg guesses its length by its size
+    indexed = stream.frames and (name == "mp4" or (name == "avi" and (stream.duration or 0) >= stream.frames))
+    return len(stream.index_entries) if indexed else int(stream.frames)
+
+
 def _single(stream: Any) -> Any:
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
@@ -124,21 +185,22 @@ def probe(source: Source) -> MediaInfo:
             raise MediaError("holds neither pictures nor sound")
         packets = _Packets(container, video, audio)
         sound = _audio_info(audio, packets) if audio is not None else None
-        pictures = _video_info(video, packets, _rotation(container, video)) if video is not None else None
+        pictures = _video_info(container, video, packets, _rotation(container, video)) if video is not None else None
         return MediaInfo(container_name(container), pictures, sound)
 
 
-def probe_pictures(source: Source) -> tuple[str, VideoInfo]:
+def probe_pictures(source: Source, limits: MediaLimits = LIMITS) -> tuple[str, VideoInfo]:
     """The container and the pictures as they are stored, unturned: half the work of ``probe``.
 
     Raises:
         MediaError: there are none, or nothing that FFmpeg reads.
     """
-    with opened(source) as container:
+    with opened(source, limits) as container:
         video = video_stream(container)
         if video is None:
             raise MediaError("has no pictures")
-        info = _video_info(video, _Packets(container, video), rotation=0)
+        check_seconds((container.duration or 0) / av.time_base, limits)
+        info = _video_info(container, video, _Packets(container, video), rotation=0)
         if info.frames == 0:
             raise MediaError("has no frame in it")
         return container_name(container), info
@@ -163,6 +225,8 @@ class _Packets:
             self.audio_start, self.audio_end = min(self.audio_start, time), max(self.audio_end, time + length)
         elif packet.is_discard:
             self.hidden += 1
+        elif not (self.shown or self.hidden or packet.is_keyframe):
+            pass  # a broadcast that was cut anywhere begins with frames that nobody can decode
         else:
             self.shown += 1
             self.video_times += [time, time + length]
@@ -174,7 +238,7 @@ def _rotation(container: Any, stream: Any) -> int:
     return int(frame.rotation) % 360 if frame is not None else 0
 
 
-def _video_info(stream: Any, packets: _Packets, rotation: int) -> VideoInfo:
+def _video_info(container: Any, stream: Any, packets: _Packets, rotation: int) -> VideoInfo:
     width, height = stream.codec_context.width, stream.codec_context.height
     if rotation % 180:
         width, height = height, width
@@ -190,7 +254,7 @@ def _video_info(stream: Any, packets: _Packets, rotation: int) -> VideoInfo:
         codec=stream.codec_context.name,
         pixels=str(stream.codec_context.pix_fmt),
         rotation=rotation,
-        stored=stream.frames,
+        stored=promised_frames(container, stream),
         hidden=packets.hidden,
     )
 
@@ -241,8 +305,8 @@ def _verify_sound(source: Source, info: MediaInfo) -> None:
         assert stream is not None
         rate = stream.codec_context.rate
         decoded = sum(frame.samples for frame in _until_broken(container.decode(stream))) / rate if rate else 0.0
-        promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        promised = promised_sound(container, stream)
     if decoded == 0:
         raise MediaError("has no sound in it: it is empty")
-    if info.container in _EXACT_SOUND and decoded < promised - _SOUND_SLACK:
+    if decoded < promised - SOUND_SLACK:
         raise MediaError(f"is truncated or damaged: {decoded:.2f} of {promised:.2f} s of sound decode")

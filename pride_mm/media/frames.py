@@ -1,84 +1,124 @@
 """Frames of a clip, evenly spaced, as the student's encoders take them.
 
-Letters: ``F`` frames, ``H`` height, ``W`` width.
+Letters: ``F`` frames, ``H`` height, ``W`` width; ``h`` and ``w`` those of the clip.
 
-decord decodes where it is right: mp4 and Matroska without hidden frames. It gives the frames of an
-edit list and of a transport stream wrongly, doesn't know AV1, and leaks on files that it cannot
-open: those are decoded by PyAV, which probes every source first.
+Three decoders give the same full-size frames by bit. ``auto`` is torchcodec where it works, else PyAV,
+and PyAV wherever the chosen one would be wrong or fails: which frames come out never depends on the
+choice. A plain mp4, as shards hold it, isn't probed: its tables say how many frames it has.
 """
 
 import io
-from pathlib import Path
+from types import ModuleType
+from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pride_mm.media.container import MediaError, Source, VideoInfo, opened, probe_pictures, video_stream
+from pride_mm.fields import MediaData
+from pride_mm.media.boxes import read_plain
+from pride_mm.media.container import LIMITS, MediaError, Source, check_bytes, check_pixels, probe_pictures
+from pride_mm.media.settings import MediaLimits
+from pride_mm.media.track import spaced
 
-_DECORD_CONTAINERS = ("mp4", "matroska")
+Backend = Literal["auto", "torchcodec", "decord", "pyav"]
 
 
-def read_frames(source: Source, count: int, size: int) -> UInt8[Tensor, "F 3 H W"]:
+def read_frames(
+    source: Source | MediaData,
+    count: int,
+    size: int,
+    *,
+    frames: int | None = None,
+    backend: Backend = "auto",
+    limits: MediaLimits = LIMITS,
+) -> UInt8[Tensor, "F 3 H W"]:
     """Read ``count`` frames, evenly spaced over the clip; a frame is repeated where the clip is shorter.
 
     Args:
-        source: a clip as bytes or as a path.
+        source: a clip as bytes or as a path, or its pictures as a tuple of bytes.
         count: how many frames, F.
-        size: H and W in pixels; the short side is resized to it, the long side cropped to its centre.
+        size: H and W in pixels: the square in the middle of the picture, resized.
+        frames: how many frames the clip shows, where that is known: a clip with fewer is damaged.
+        backend: what decodes wherever it is right.
+        limits: what is refused before it is decoded.
 
     Raises:
-        MediaError: there are no pictures, or they don't decode.
+        MediaError: there are no pictures, not as many as said, they are too large, or they don't decode.
     """
-    from torchvision.transforms.v2.functional import center_crop, resize
-
-    container, video = probe_pictures(source)
-    pictures = _decode(source, container, video, spaced(video.frames, count))
-    cropped: Tensor = center_crop(resize(pictures, [size], antialias=True), [size])
-    return cropped
-
-
-def spaced(frames: int, count: int) -> list[int]:
-    """The middle frame of each of ``count`` equal parts of a clip of ``frames`` frames."""
-    return [int((part + 0.5) * frames / count) for part in range(count)]
+    if isinstance(source, tuple):
+        if frames is not None and len(source) != frames:
+            raise MediaError(f"has {len(source)} pictures, {frames} were packed")
+        return fit(_open_pictures(source, count, limits), size)
+    return fit(decode(source, count, frames=frames, backend=backend, limits=limits), size)
 
 
-def _decode(source: Source, container: str, video: VideoInfo, indices: list[int]) -> UInt8[Tensor, "F 3 h w"]:
-    if suits_decord(container, video):
+def decode(
+    source: Source,
+    count: int,
+    *,
+    frames: int | None = None,
+    backend: Backend = "auto",
+    limits: MediaLimits = LIMITS,
+) -> UInt8[Tensor, "F 3 h w"]:
+    """The same as ``read_frames``, full size."""
+    from pride_mm.media.decoders import pyav
+
+    check_bytes(source, limits)
+    decoder, suits = _decoder(backend), True
+    plain = read_plain(source, limits) if isinstance(source, bytes) else None
+    if plain is not None and frames in (None, plain.frames):
+        frames = plain.frames  # every decoder reads it alike, and decord, which leaks on what it cannot open, opens it
+    else:
+        container, video = probe_pictures(source, limits)
+        frames, suits = frames or video.frames, decoder.suits(container, video)
+    indices = spaced(frames, count)
+    if suits and decoder is not pyav:
         try:
-            return decode_with_decord(source, indices)
-        except Exception:  # noqa: BLE001 - decord throws RuntimeError, DECORDError, IndexError; PyAV then decides
+            pictures: Tensor = decoder.decode(source, indices, frames, limits)
+            return pictures
+        # torchcodec throws RuntimeError, ValueError, IndexError; decord DECORDError, too: PyAV then decides
+        except Exception:  # noqa: BLE001
             pass
-    return decode_with_pyav(source, indices)
+    return pyav.decode(source, indices, frames, limits)
 
 
-def suits_decord(container: str, video: VideoInfo) -> bool:
-    """Whether decord gives the same frames as a player."""
-    whole = video.hidden == 0 and video.stored in (0, video.frames)
-    return container in _DECORD_CONTAINERS and video.codec == "h264" and whole
+def _decoder(backend: Backend) -> ModuleType:
+    from pride_mm.media.decoders import decord, pyav, torchcodec
+
+    if backend == "auto":
+        return torchcodec if torchcodec.is_available() else pyav
+    return {"torchcodec": torchcodec, "decord": decord, "pyav": pyav}[backend]
 
 
-def decode_with_decord(source: Source, indices: list[int]) -> UInt8[Tensor, "F 3 h w"]:
-    """The frames at ``indices``, full size; decord applies a rotation by itself."""
-    import decord
+def fit(pictures: UInt8[Tensor, "F 3 h w"], size: int) -> UInt8[Tensor, "F 3 H W"]:
+    """The square in the middle, resized to ``size``."""
+    height, width = pictures.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = pictures[..., top : top + side, left : left + side]
+    if side != size:
+        square = torch.nn.functional.interpolate(square, (size, size), mode="bilinear", antialias=True)
+    return square.contiguous()
 
-    decord.logging.set_level(decord.logging.QUIET)
-    file = str(source) if isinstance(source, Path) else io.BytesIO(source)
-    reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)
-    return torch.from_numpy(reader.get_batch(indices).asnumpy()).permute(0, 3, 1, 2).contiguous()
 
+def _open_pictures(source: tuple[bytes, ...], count: int, limits: MediaLimits) -> UInt8[Tensor, "F 3 h w"]:
+    from PIL import Image, UnidentifiedImageError
 
-def decode_with_pyav(source: Source, indices: list[int]) -> UInt8[Tensor, "F 3 h w"]:
-    """The frames at ``indices``, full size, turned as the container says; decodes from the start."""
-    wanted, last = set(indices), max(indices)
-    found: dict[int, Tensor] = {}
-    with opened(source) as container:
-        for index, frame in enumerate(container.decode(video_stream(container))):
-            if index in wanted:
-                picture = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
-                found[index] = torch.rot90(picture, round(frame.rotation / 90) % 4, dims=(1, 2)).contiguous()
-            if index == last:
-                break
-    if len(found) < len(wanted):
-        raise MediaError(f"is truncated or damaged: {len(found)} of {len(wanted)} wanted frames decode")
-    return torch.stack([found[index] for index in indices])
+    if not source:
+        raise MediaError("has no pictures")
+    opened: dict[int, Tensor] = {}
+    indices = spaced(len(source), count)
+    try:
+        for index in set(indices):
+            with Image.open(io.BytesIO(source[index]), formats=("JPEG", "WEBP")) as image:
+                check_pixels(*image.size, limits)
+                opened[index] = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except MediaError:
+        raise
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MediaError(f"has a picture that cannot be read ({type(error).__name__})") from None
+    if len({picture.shape for picture in opened.values()}) > 1:
+        raise MediaError("has pictures of different sizes")
+    return torch.stack([opened[index] for index in indices])

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -42,15 +43,24 @@ def edited(remux: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rotated(remux: Callable[..., Path]) -> Path:
-    """The clip with a matrix in its track header that turns it by a quarter."""
-    path = remux(streams="v")
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40
-    quarter = [0, 0x10000, 0, -0x10000 & 0xFFFFFFFF, 0, 0, 0, 0, 0x40000000]
-    data[matrix : matrix + 36] = b"".join(number.to_bytes(4, "big") for number in quarter)
-    path.write_bytes(data)
-    return path
+def turn() -> Callable[[Path], Path]:
+    """Turns an mp4 with a single track by a quarter, in the matrix of its track's header."""
+
+    def turned(path: Path) -> Path:
+        data = bytearray(path.read_bytes())
+        matrix = data.index(b"tkhd") + 4 + 40
+        quarter = [0, 0x10000, 0, -0x10000 & 0xFFFFFFFF, 0, 0, 0, 0, 0x40000000]
+        data[matrix : matrix + 36] = b"".join(number.to_bytes(4, "big") for number in quarter)
+        path.write_bytes(data)
+        return path
+
+    return turned
+
+
+@pytest.fixture(scope="session")
+def rotated(remux: Callable[..., Path], turn: Callable[[Path], Path]) -> Path:
+    """The clip, turned by a quarter."""
+    return turn(remux(streams="v"))
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +73,7 @@ def av1(clip: Path) -> bytes:
         for number, frame in enumerate(given.decode(video=0)):
             if number < 12:
                 ready = frame.reformat(width=320, height=240, format="yuv420p")
-                ready.pts = None
+                ready.pts, ready.time_base = number, Fraction(1, 15)
                 made.mux(stream.encode(ready))
         made.mux(stream.encode(None))
     return buffer.getvalue()

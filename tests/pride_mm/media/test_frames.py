@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from pride_mm.media import MediaError, probe, read_frames
-from pride_mm.media.frames import decode_with_decord, decode_with_pyav, spaced, suits_decord
+from pride_mm.media.decoders import decord as by_decord
+from pride_mm.media.decoders import pyav
+from pride_mm.media.track import spaced
 
 
 def far(one: Tensor, other: Tensor) -> float:
@@ -21,13 +23,6 @@ def test_shape_and_the_same_from_bytes_and_file(clip: Path) -> None:
     assert far(frames[0], frames[-1]) > 0.5  # a face that speaks, not one frame eight times
 
 
-def test_decord_and_pyav_give_the_same_bits(clip: Path, data_dir: Path) -> None:
-    face = sorted((data_dir / "ravdess" / "face20").glob("*.mp4"))[0]
-    for source in (clip, face):
-        indices = [0, 7, 7, 13, 19]
-        assert torch.equal(decode_with_decord(source, indices), decode_with_pyav(source, indices))
-
-
 def test_spaced_takes_the_middle_of_equal_parts() -> None:
     assert spaced(8, 4) == [1, 3, 5, 7]
     assert spaced(2, 4) == [0, 0, 1, 1]
@@ -37,9 +32,9 @@ def test_spaced_takes_the_middle_of_equal_parts() -> None:
 def test_an_edit_list_goes_past_decord(edited: Path, clip: Path) -> None:
     info = probe(edited)
     assert info.video is not None
-    assert not suits_decord(info.container, info.video)
-    shown = decode_with_pyav(edited, [0, 37])
-    assert torch.equal(shown, decode_with_pyav(clip, [12, 49]))
+    assert not by_decord.suits(info.container, info.video)
+    shown = pyav.decode(edited, [0, 37], 38)
+    assert torch.equal(shown, pyav.decode(clip, [12, 49], 50))
     assert len(decord.VideoReader(str(edited))) == 50  # why it is kept away from decord
 
 
@@ -55,9 +50,9 @@ def test_av1_which_decord_does_not_know(av1: bytes, clip: Path) -> None:
 
 
 def test_rotation_is_applied_by_both(rotated: Path, clip: Path) -> None:
-    upright = decode_with_pyav(rotated, [5])
+    upright = pyav.decode(rotated, [5], 50)
     assert upright.shape == (1, 3, 426, 240)
-    assert torch.equal(upright, decode_with_decord(rotated, [5]))
+    assert torch.equal(upright, by_decord.decode(rotated, [5], 50))
 
 
 def test_what_cannot_be_decoded(remux: Callable[..., Path], capfd: pytest.CaptureFixture[str]) -> None:
@@ -69,21 +64,3 @@ def test_what_cannot_be_decoded(remux: Callable[..., Path], capfd: pytest.Captur
     with pytest.raises(MediaError, match="cannot be read"):
         read_frames(b"a text file\n" * 1000, 8, 96)
     assert "text file" not in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_memory_stays_flat_over_broken_and_good_clips(clip: Path) -> None:
-    import resource
-
-    good = clip.read_bytes()
-    broken = good[: len(good) // 2]
-
-    def some(times: int) -> int:
-        for _ in range(times):
-            read_frames(good, 2, 32)
-            with pytest.raises(MediaError):
-                read_frames(broken, 2, 32)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-    before = some(40)
-    assert some(150) - before < 8_000  # KiB; a leaking open would take 12,000

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ def test_reads_mono_at_the_rate_and_no_longer_than_asked(clip: Path) -> None:
 
 def test_a_sine_keeps_its_frequency_and_level() -> None:
     time = torch.arange(48000) / 48000
-    flac = encode_flac(0.5 * torch.sin(2 * torch.pi * 440 * time), 48000)
+    flac = encode_flac((0.5 * torch.sin(2 * torch.pi * 440 * time)).numpy(), 48000)
     sound = read_audio(flac, 16000)
     assert len(sound) == pytest.approx(16000, abs=32)
     assert torch.fft.rfft(sound[:16000]).abs().argmax().item() == pytest.approx(440, abs=1)
@@ -31,9 +32,9 @@ def test_a_sine_keeps_its_frequency_and_level() -> None:
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=9000))
 def test_flac_keeps_sixteen_bits(samples: list[int]) -> None:
     waveform = torch.tensor(samples, dtype=torch.float32) / 32768
-    data = encode_flac(waveform, 16000)
+    data = encode_flac(waveform.numpy(), 16000)
     assert torch.equal(read_audio(data, 16000), waveform)
-    assert data == encode_flac(waveform, 16000)
+    assert data == encode_flac(waveform.numpy(), 16000)
 
 
 def test_a_late_start_is_padded_with_silence(remux: Callable[..., Path], clip: Path) -> None:
@@ -48,5 +49,5 @@ def test_no_sound_is_said(remux: Callable[..., Path]) -> None:
     with pytest.raises(MediaError, match="has no sound"):
         read_audio(remux(streams="v"), 16000)
     with pytest.raises(MediaError, match="empty"):
-        encode_flac(torch.zeros(0), 16000)
-    assert probe(encode_flac(torch.zeros(100), 16000)).audio is not None
+        encode_flac(np.zeros(0, np.float32), 16000)
+    assert probe(encode_flac(np.zeros(100, np.float32), 16000)).audio is not None
