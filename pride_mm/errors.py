@@ -8,6 +8,7 @@ carries the text of a privileged field.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(Exception):
@@ -26,6 +27,10 @@ class SampleError(Exception):
     def __init__(self, place: str, field: str | None, reason: str) -> None:
         self.place, self.field, self.reason = place, field, reason
         super().__init__(": ".join(part for part in (place, field, reason) if part))
+
+    def __reduce__(self) -> tuple[type["SampleError"], tuple[str, str | None, str], dict[str, Any]]:
+        # from process to process an exception is made anew, of what it was made of
+        return type(self), (self.place, self.field, self.reason), self.__dict__
 
 
 class TooManyBadSamples(UserError):

@@ -4,7 +4,8 @@ A value comes from JSON by ``parse_value`` and goes back by ``jsonable``. No mes
 privileged value.
 """
 
-import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -74,6 +75,26 @@ class Span(Frozen):
 
 
 Value = str | int | tuple[str, ...] | tuple[str | None, ...] | tuple[Turn, ...] | tuple[Span, ...] | Media
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """The bytes of a file as it was when it was looked at: too many to be handed around, and the very ones to be kept.
+
+    ``changed`` is its time of change in nanoseconds: a file that is another one by then isn't this.
+    """
+
+    path: str
+    size: int
+    changed: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+# Media as they lie in a shard: a stream, or a clip as single pictures in order.
+MediaData = bytes | tuple[bytes, ...]
+Loaded = Value | MediaData
 
 Options = Annotated[tuple[str, ...], Setting(min_length=2)]
 
@@ -255,34 +276,48 @@ def parse_value(field: Field, raw: Any, turns: int | None = None) -> Value:
     Raises:
         ValueError: says what was given and what is allowed; never shows a privileged value.
     """
-    shown = "the given value" if field.role is Role.PRIVILEGED else _short(raw)
     try:
         value: Value = _SHAPES[field.kind].validate_python(raw)
     except ValidationError as error:
         # a path may hold a key that was given, which in a note may be its text
         found = error.errors()[0]["msg"] if field.role is Role.PRIVILEGED else mistakes(error, "value")[0]
-        raise ValueError(f"{shown} is not {field.allowed} ({found})") from None
+        raise ValueError(f"{_shown(field.role, raw)} is not {field.allowed} ({found})") from None
     _check_unicode(value)
     if field.kind is Kind.TEXT and not str(value).strip():
         raise ValueError("empty text")
     if isinstance(field, OptionsField):
-        _check_options(field, value, shown, turns)
+        _check_options(field, value, raw, turns)
     if isinstance(field, ScaleField) and not field.low <= int(value) <= field.high:  # type: ignore[arg-type]
-        raise ValueError(f"{shown} is not {field.allowed}")
+        raise ValueError(f"{_shown(field.role, raw)} is not {field.allowed}")
     return value
+
+
+def _shown(role: Role, raw: Any) -> str:
+    return "the given value" if role is Role.PRIVILEGED else _short(raw)
 
 
 def _check_unicode(value: Value) -> None:
     try:
-        json.dumps(jsonable(value), ensure_ascii=False).encode()
+        for text in _texts(value):
+            text.encode()
     except UnicodeEncodeError:
         raise ValueError("text that is not Unicode: a byte that is not UTF-8, or half of a surrogate pair") from None
 
 
-def _check_options(field: OptionsField, value: Any, shown: str, turns: int | None) -> None:
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, BaseModel):
+        yield from (part for part in vars(value).values() if isinstance(part, str))
+
+
+def _check_options(field: OptionsField, value: Any, raw: Any, turns: int | None) -> None:
     labels = [value] if isinstance(value, str) else [v.label if isinstance(v, Span) else v for v in value]
     if any(label not in field.options for label in labels if label is not None):
-        raise ValueError(f"{shown} is not {field.allowed}")
+        raise ValueError(f"{_shown(field.role, raw)} is not {field.allowed}")
     if isinstance(field, ChoicesField) and len(set(labels)) != len(labels):
         raise ValueError("an option is given twice")
     if isinstance(field, TurnChoiceField) and turns is not None and len(labels) != turns:

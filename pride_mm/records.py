@@ -93,23 +93,29 @@ class Notes(Frozen):
 
 def read_lines(path: Path, bad: BadSamples) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (``file:line``, object); a line that is not a JSON object is counted in ``bad``."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             place = f"{path.name}:{number}"
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                bad.add(SampleError(place, None, f"not JSON ({error.msg} at column {error.colno})"))
-                continue
-            except (ValueError, RecursionError):
-                bad.add(SampleError(place, None, "not JSON that can be read (nested too deep, or a number too long)"))
-                continue
-            if not isinstance(record, dict):
-                bad.add(SampleError(place, None, "not a JSON object"))
-                continue
-            yield place, record
+            if (record := parse_line(line, place, bad)) is not None:
+                yield place, record
+
+
+def parse_line(line: bytes, place: str, bad: BadSamples) -> dict[str, Any] | None:
+    """The object of one line; None where it is empty, or is none, which is counted in ``bad``."""
+    if not line.strip():
+        return None
+    try:
+        record = json.loads(line.decode("utf-8", "surrogateescape"))
+    except json.JSONDecodeError as error:
+        bad.add(SampleError(place, None, f"not JSON ({error.msg} at column {error.colno})"))
+        return None
+    except (ValueError, RecursionError):
+        bad.add(SampleError(place, None, "not JSON that can be read (nested too deep, or a number too long)"))
+        return None
+    if not isinstance(record, dict):
+        bad.add(SampleError(place, None, "not a JSON object"))
+        return None
+    return record
 
 
 def _parse(
@@ -171,13 +177,16 @@ def read_items(path: Path, schema: Schema, bad: BadSamples) -> Iterator[Item]:
             bad.add(SampleError(place, None, f"id '{item.id}' was already given at {seen[item.id]}"))
             continue
         seen[item.id] = place
-        resolved = {
-            name: value.model_copy(update={"path": str(path.parent / value.path)})
-            if isinstance(value, Media)
-            else value
-            for name, value in item.inputs.items()
-        }
-        yield item.model_copy(update={"inputs": resolved})
+        yield resolve_media(item, path.parent)
+
+
+def resolve_media(item: Item, folder: Path) -> Item:
+    """The item with the paths of its media, which are relative to ``folder``, made whole."""
+    resolved = {
+        name: value.model_copy(update={"path": str(folder / value.path)}) if isinstance(value, Media) else value
+        for name, value in item.inputs.items()
+    }
+    return item.model_copy(update={"inputs": resolved})
 
 
 def read_annotations(path: Path, schema: Schema, bad: BadSamples) -> Iterator[Annotation]:
@@ -202,23 +211,31 @@ def read_notes(path: Path, schema: Schema, bad: BadSamples) -> Iterator[Notes]:
     """Yield the notes of a JSON lines file; a second line for the same item is bad."""
     seen: set[str] = set()
     for place, raw in read_lines(path, bad):
-        privileged = _parse(schema.privileged, raw.get("privileged", {}), None, place, bad)
-        targets = _parse(schema.targets, raw.get("targets", {}), None, place, bad)
-        if privileged is None or targets is None:
-            continue
-        drafts = _drafts(raw.get("drafts"), {**privileged, **targets}, place, bad)
-        if drafts is None:
-            continue
-        try:
-            record = Notes.model_validate({**raw, "privileged": {}, "targets": {}, "drafts": drafts})
-        except ValidationError as error:
-            bad.add(SampleError(place, None, "; ".join(mistakes(error))))
+        record = notes_from_json(raw, schema, place, bad)
+        if record is None:
             continue
         if record.item in seen:
             bad.add(SampleError(place, None, f"item '{record.item}' was already given"))
             continue
         seen.add(record.item)
-        yield record.model_copy(update={"privileged": privileged, "targets": targets})
+        yield record
+
+
+def notes_from_json(raw: dict[str, Any], schema: Schema, place: str, bad: BadSamples) -> Notes | None:
+    """Check the notes on one item; None (and counted in ``bad``) where they are refused."""
+    privileged = _parse(schema.privileged, raw.get("privileged", {}), None, place, bad)
+    targets = _parse(schema.targets, raw.get("targets", {}), None, place, bad)
+    if privileged is None or targets is None:
+        return None
+    drafts = _drafts(raw.get("drafts"), {**privileged, **targets}, place, bad)
+    if drafts is None:
+        return None
+    try:
+        record = Notes.model_validate({**raw, "privileged": {}, "targets": {}, "drafts": drafts})
+    except ValidationError as error:
+        bad.add(SampleError(place, None, "; ".join(mistakes(error))))
+        return None
+    return record.model_copy(update={"privileged": privileged, "targets": targets})
 
 
 def to_json(record: Item | Annotation | Notes) -> dict[str, Any]:

@@ -33,19 +33,20 @@ class Padded:
 
 @dataclass(frozen=True)
 class Teaching:
-    """What the teacher said of the responses of a batch.
+    """What the teacher said of the responses of a batch: its most probable tokens, or the states that make all logits.
 
     ``log_tail`` is the log of the mass outside the top ``K``, in float32; it is stored, because it
     cannot be recovered from rounded log-probabilities. ``written`` marks the rows whose response is the
     teacher's own: they are distilled, but no cross-entropy takes them for an expert's word.
     """
 
-    ids: Int[Tensor, "B T K"]
-    log_probs: Float[Tensor, "B T K"]
-    log_tail: Float[Tensor, "B T"]
     features: Float[Tensor, "B D"]
     mask: Bool[Tensor, "B T"]
     written: Bool[Tensor, " B"]
+    ids: Int[Tensor, "B T K"] | None = None
+    log_probs: Float[Tensor, "B T K"] | None = None
+    log_tail: Float[Tensor, "B T"] | None = None
+    states: Float[Tensor, "B T D"] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,19 @@ class Batch:
         moved: Batch = move(self, device)
         return moved
 
+    def pin_memory(self) -> "Batch":
+        """The same batch in memory that a GPU copies from while it works; a loader calls this."""
+        pinned: Batch = _mapped(self, lambda tensor: tensor.pin_memory())
+        return pinned
+
     def rows(self, index: Int[Tensor, " R"]) -> "Batch":
         """The chosen rows."""
         chosen: Batch = _mapped(self, lambda tensor: tensor[index])
         return replace(chosen, keys=tuple(self.keys[row] for row in index.tolist()))
+
+    def split(self, rows: int) -> list["Batch"]:
+        """Parts of at most so many rows each."""
+        return [self.rows(index) for index in torch.arange(len(self)).split(rows)]
 
     def without_privileged(self) -> "Batch":
         """The batch as it is at inference: nothing privileged and no teacher."""

@@ -1,16 +1,17 @@
 """A field's value as a member of a tar, by kind, and back.
 
-A member is called ``<key>.<role>.<field>.<ext>``. Absent media have no member. Every other field has
+A member is called ``<key>.<role>.<field>.<ext>``; a clip that is kept as pictures has one member a picture,
+``<key>.<role>.<field>.<NNN>.<ext>``. Absent media have no member. Every other field has
 one in every sample, and its JSON has every key in every sample, with an empty value of the right type
 where the field is absent: readers that guess types from the first samples then lose nothing.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pride_mm.schema import Field, Kind, Media, Role, Span, Turn, Value, parse_value
+from pride_mm.schema import Field, Kind, MediaData, Role, Span, StoredFile, Turn, Value, VideoField, parse_value
 
 MEDIA_KINDS = (Kind.VIDEO, Kind.AUDIO)
 # What a JSON member writes for the time of a turn that the corpus doesn't know.
@@ -19,6 +20,8 @@ UNKNOWN_TIME = -1.0
 META = "meta.item.json"
 # About its notes, beside them: how each value was reached, and which are a model's drafts.
 REACHED = "meta.notes.json"
+# What the teacher said of it.
+LESSON = "teacher.cache.safetensors"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ _FORMS: dict[Kind, _Form] = {
     Kind.TURN_CHOICE: _Form("json", _dump_list, _load_turn_list),
     Kind.SPANS: _Form("json", _dump_spans, _load_spans),
 }
-_EXTENSIONS = {Kind.TEXT: "txt", Kind.VIDEO: "mp4", Kind.AUDIO: "flac"}
+# What media may be written as; the pack's settings choose.
+_STREAMS = {Kind.VIDEO: ("mp4",), Kind.AUDIO: ("flac", "opus")}
+_PICTURES = ("jpg", "webp")
 
 
 def is_media(field: Field) -> bool:
@@ -130,33 +135,64 @@ def is_media(field: Field) -> bool:
     return field.kind in MEDIA_KINDS
 
 
-def extension(kind: Kind) -> str:
-    """What a member of this kind ends in."""
-    return _EXTENSIONS[kind] if kind in _EXTENSIONS else _FORMS[kind].extension
-
-
 def suffix(field: Field) -> str:
-    """A member's name behind its key: ``<role>.<field>.<ext>``."""
-    return f"{field.role.value}.{field.name}.{extension(field.kind)}"
+    """The name behind its key of a member that is no media: ``<role>.<field>.<ext>``."""
+    assert not is_media(field)
+    return f"{_stem(field)}.{'txt' if field.kind is Kind.TEXT else _FORMS[field.kind].extension}"
 
 
-def member_name(key: str, field: Field) -> str:
-    """A member's whole name: ``<key>.<role>.<field>.<ext>``."""
-    return f"{key}.{suffix(field)}"
+def suffixes(fields: Iterable[Field]) -> dict[str, Field]:
+    """Every name that a member of these fields may have behind its key."""
+    names: dict[str, Field] = {}
+    for field in fields:
+        if not is_media(field):
+            names[suffix(field)] = field
+            continue
+        names |= {f"{_stem(field)}.{extension}": field for extension in _STREAMS[field.kind]}
+        if isinstance(field, VideoField):
+            names |= {name: field for extension in _PICTURES for name in _picture_names(field, extension, field.frames)}
+    return names
 
 
-def encode_value(field: Field, value: Value | bytes | None) -> bytes | None:
-    """The member of a value; None (no member) for absent media.
+def media_members(field: Field, data: MediaData | StoredFile, extension: str) -> dict[str, bytes | StoredFile]:
+    """The members of a clip or of sound, by what follows the key."""
+    if isinstance(data, bytes | StoredFile):
+        return {f"{_stem(field)}.{extension}": data}
+    return dict(zip(_picture_names(field, extension, len(data)), data, strict=True))
+
+
+def media_value(field: Field, members: Mapping[str, bytes]) -> MediaData | None:
+    """What ``media_members`` wrote; None where the sample has none.
+
+    Raises:
+        ValueError: it is there in two forms, or a picture is missing between others.
+    """
+    stem = f"{_stem(field)}."
+    given = sorted(name for name in members if name.startswith(stem))
+    if not given:
+        return None
+    extension = given[0].rpartition(".")[2]
+    if given == [f"{stem}{extension}"]:
+        return members[given[0]]
+    if given != _picture_names(field, extension, len(given)):
+        raise ValueError("is there in more than one form, or a picture of it is missing")
+    return tuple(members[name] for name in given)
+
+
+def _stem(field: Field) -> str:
+    return f"{field.role.value}.{field.name}"
+
+
+def _picture_names(field: Field, extension: str, number: int) -> list[str]:
+    return [f"{_stem(field)}.{picture:03d}.{extension}" for picture in range(number)]
+
+
+def encode_value(field: Field, value: Value | None) -> bytes:
+    """The member of a value that is no media; the value None gives a member that says absent.
 
     Raises:
         ValueError: the value has no such form; never shows it.
     """
-    if is_media(field):
-        if value is not None and not isinstance(value, bytes):
-            raise TypeError(f"{field.kind} is packed as bytes, not {type(value).__name__}")
-        return value
-    if isinstance(value, Media | bytes):
-        raise TypeError(f"{field.kind} is not media")
     try:
         if field.kind is Kind.TEXT:
             return str(value or "").encode()
@@ -165,16 +201,14 @@ def encode_value(field: Field, value: Value | bytes | None) -> bytes | None:
         raise ValueError("text that is not Unicode: it has half of a surrogate pair") from None
 
 
-def decode_value(field: Field, data: bytes, turns: int | None = None) -> Value | bytes | None:
-    """The value of a member, checked against the schema; None where it says absent.
+def decode_value(field: Field, data: bytes, turns: int | None = None) -> Value | None:
+    """The value of a member that is no media, checked against the schema; None where it says absent.
 
-    Media stay bytes. ``turns`` is how many turns the sample has, where that is known.
+    ``turns`` is how many turns the sample has, where that is known.
 
     Raises:
         ValueError: the member is no such thing; never shows a privileged value.
     """
-    if is_media(field):
-        return data
     if field.kind is Kind.TEXT:
         try:
             return parse_value(field, data.decode()) if data else None
@@ -195,11 +229,6 @@ def from_json(data: bytes) -> Any:
         return json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError("not JSON") from None
-
-
-def suffixes(fields: tuple[Field, ...]) -> dict[str, Field]:
-    """The fields by what their members are called behind the key."""
-    return {suffix(field): field for field in fields}
 
 
 def of_tar(role: Role) -> str:
