@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from pride_mm.data.batch import Padded
-from pride_mm.losses.alignment import DualAlignment, correct, feature_projection, heads_loss, privileged_gain
+from pride_mm.losses.alignment import (
+    TERMS,
+    DualAlignment,
+    Ramp,
+    correct,
+    feature_projection,
+    heads_loss,
+    privileged_gain,
+)
 
 
 def target(values: list[int], mask: list[bool]) -> Padded:
@@ -49,3 +57,18 @@ def test_gain_has_no_gradient():
     gain = privileged_gain(torch.tensor(2.0, requires_grad=True), torch.tensor(1.5))
     assert gain == 0.5
     assert not gain.requires_grad
+
+
+def test_a_ramp_is_constant_before_and_after():
+    ramp = Ramp(start=1.0, end=0.2, begin=0.25, until=0.75)
+    assert [ramp.at(done) for done in (0.0, 0.25, 0.75, 1.0)] == [1.0, 1.0, 0.2, 0.2]
+    assert ramp.at(0.5) == pytest.approx(0.6)
+    assert Ramp(start=0.0, end=1.0, begin=0.5, until=0.5).at(0.51) == 1.0
+
+
+def test_weights_are_numbers_at_any_time():
+    loss = DualAlignment(kd={"start": 0.0, "end": 1.0}, mmd=0.0)
+    assert loss.at(0.5)["kd"] == 0.5
+    assert set(loss.at(0.0)) == set(TERMS)
+    assert loss.uses("kd")
+    assert not loss.uses("mmd", "cka")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pride_mm.losses.mmd import SCALES, mmd, pooled_states
+from pride_mm.losses.mmd import SCALES, mmd, mmd_by_features, pooled_states
 
 
 def sets(seed: int, m: int = 6, n: int = 5, width: int = 3):
@@ -116,3 +116,25 @@ def test_pooling_looks_at_real_tokens_only():
     pooled = pooled_states(hidden, mask)
     torch.testing.assert_close(pooled[0], hidden[0, :2].mean(0))
     assert torch.equal(pooled[1], torch.zeros(4))
+
+
+def test_random_features_give_the_same_estimate():
+    x, y = torch.randn(200, 16, dtype=torch.float64), torch.randn(150, 16, dtype=torch.float64) + 0.3
+    exact = mmd(x, y)
+    by_features = torch.stack([mmd_by_features(x, y, 2000, seed=seed) for seed in range(8)])
+    assert abs(by_features.mean() - exact) < 4 * by_features.std() / 8**0.5 + 0.02 * exact
+    assert by_features.std() < 0.2 * exact
+
+
+def test_random_features_give_the_same_direction():
+    x, y = torch.randn(120, 8, dtype=torch.float64).requires_grad_(), torch.randn(120, 8, dtype=torch.float64) + 0.5
+    exact, other = (
+        torch.autograd.grad(of(x, y), x)[0].flatten() for of in (mmd, lambda a, b: mmd_by_features(a, b, 8000))
+    )
+    assert torch.cosine_similarity(exact, other, dim=0) > 0.9
+
+
+def test_random_features_of_too_few_rows_are_zero_with_a_gradient():
+    x = torch.randn(1, 4, requires_grad=True)
+    mmd_by_features(x, torch.randn(5, 4)).backward()
+    assert torch.equal(x.grad, torch.zeros(1, 4))
