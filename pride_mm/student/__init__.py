@@ -7,7 +7,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pride_mm.student.config import PREDICTED, EncoderSettings, StudentConfig
 from pride_mm.student.folder import load_student, save_student
-from pride_mm.student.network import Sources, Student, StudentOutput
+from pride_mm.student.network import Student
+from pride_mm.student.sources import Sources, StudentOutput
 
 __all__ = [
     "PREDICTED",

@@ -1,12 +1,14 @@
 """Audio encoders: a waveform to tokens. A row's tokens don't depend on how far the batch pads it.
 
-Letters: ``B`` batch, ``N`` samples, ``L`` frames of the spectrogram, ``S`` tokens, ``D`` width.
+Letters: ``B`` batch, ``N`` samples, ``L`` frames of the spectrogram, ``S`` tokens, ``E`` features, ``D`` width.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import transformers
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from transformers import AutoConfig, AutoModel
 
 from pride_mm.schema import AudioField, Kind
 from pride_mm.student.config import EncoderSettings
-from pride_mm.student.encoders import Tokens, register
+from pride_mm.student.encoders import BodyEncoder, Features, Tokens, register
 
 BANDS, WINDOW, HOP = 64, 0.025, 0.010
 
@@ -58,7 +60,7 @@ class LogMelAudio(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             # Zero after the last real frame is what the convolution itself pads with.
             frames = convolution(torch.where(real[:, None], frames, 0.0))
-            frames = torch.nn.functional.gelu(norm(frames.mT)).mT
+            frames = F.gelu(norm(frames.mT)).mT
             real = real[:, ::2]
         tokens = self.projection(frames.mT)
         assert tokens.shape[1] <= len(self.place), "more sound than the schema says"
@@ -70,7 +72,7 @@ class LogMelAudio(nn.Module):
         mel = _mel(self.rate, values.device)
         with torch.autocast(values.device.type, enabled=False):
             sound = torch.where(mask, values.float(), 0.0)
-            sound = torch.nn.functional.pad(sound, (0, max(0, mel.n_fft - sound.shape[1])))
+            sound = F.pad(sound, (0, max(0, mel.n_fft - sound.shape[1])))
             frames = (mel(sound) + 1e-6).log()
         count = ((mask.sum(1) - mel.n_fft).div(mel.hop_length, rounding_mode="floor") + 1).clamp(min=1)
         real = torch.arange(frames.shape[-1], device=values.device) < count[:, None]
@@ -84,37 +86,50 @@ class LogMelAudio(nn.Module):
 
 
 @register(Kind.AUDIO, "transformers")
-class TransformersAudio(nn.Module):
-    """The encoder of a Whisper, wav2vec2 or HuBERT model, projected; a row at a time where padding would show."""
+class TransformersAudio(BodyEncoder):
+    """The encoder of a Whisper, wav2vec2 or HuBERT model.
+
+    Rows go through it side by side where no padding would show: Whisper's always, others' of the same length.
+    """
 
     def __init__(self, field: AudioField, settings: EncoderSettings, width: int) -> None:
-        super().__init__()
         assert settings.config is not None, "pride_mm.student.pretrained fills the config in"
         config = AutoConfig.for_model(**settings.config)
+        super().__init__(config.hidden_size, width)
         body = AutoModel.from_config(config)
         self.whisper = config.model_type == "whisper"
         self.body = body.get_encoder() if self.whisper else body
         self.rate = field.rate
         self.extractor = _extractor(dict(settings.processor or {}), self.whisper)
-        self.projection = nn.Linear(config.hidden_size, width)
 
-    def forward(self, values: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Tokens:
-        rows = [self._row(row[kept]) for row, kept in zip(values, mask, strict=True)]
-        tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        real = nn.utils.rnn.pad_sequence([row.new_ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
-        return self.projection(tokens), real
+    def features(self, values: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Features:
+        sounds = [row[kept] for row, kept in zip(values, mask, strict=True)]
+        alike: dict[int, list[int]] = {}
+        for number, sound in enumerate(sounds):
+            alike.setdefault(0 if self.whisper else len(sound), []).append(number)
+        rows: list[Tensor] = [values] * len(sounds)
+        for numbers in alike.values():
+            for number, states in zip(numbers, self._states([sounds[number] for number in numbers]), strict=True):
+                rows[number] = states
+        real = [states.new_ones(len(states), dtype=torch.bool) for states in rows]
+        pad = nn.utils.rnn.pad_sequence
+        return pad(rows, batch_first=True), pad(real, batch_first=True)
 
-    def _row(self, sound: Float[Tensor, " N"]) -> Float[Tensor, "S features"]:
+    def _states(self, sounds: Sequence[Float[Tensor, " _"]]) -> list[Float[Tensor, "_ E"]]:
+        """Of each sound; without Whisper they are of one length."""
         # Below 25 ms there is not one frame.
-        sound = torch.nn.functional.pad(sound, (0, max(0, round(self.rate * WINDOW) - len(sound))))
-        made = self.extractor(sound.float().cpu().numpy(), sampling_rate=self.rate, return_tensors="pt")
+        shortest = round(self.rate * WINDOW)
+        heard = [F.pad(sound, (0, max(0, shortest - len(sound)))) for sound in sounds]
+        given = [sound.float().cpu().numpy() for sound in heard]
+        made = self.extractor(given, sampling_rate=self.rate, return_tensors="pt")
         ready = next(made[name] for name in ("input_features", "input_values") if name in made)
-        states = self.body(ready.to(sound.device, self.projection.weight.dtype)).last_hidden_state[0]
+        states = self.body(ready.to(heard[0].device, self.projection.weight.dtype)).last_hidden_state
         if not self.whisper:
-            return states
+            return list(states)
         # Whisper reads 30 seconds whatever there is; only the part with sound is kept.
-        share = len(sound) / self.extractor.n_samples
-        return states[: max(1, min(len(states), round(share * len(states))))]
+        total = states.shape[1]
+        shares = [round(len(sound) / self.extractor.n_samples * total) for sound in heard]
+        return [row[: max(1, min(total, share))] for row, share in zip(states, shares, strict=True)]
 
 
 def _extractor(processor: dict[str, Any], whisper: bool) -> Any:

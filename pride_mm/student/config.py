@@ -1,6 +1,6 @@
 """What a student is made of, as a Hugging Face config: enough to build it again without any download."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 from transformers import AutoConfig, PreTrainedConfig
@@ -8,20 +8,38 @@ from transformers.configuration_utils import SubConfigSpec
 
 from pride_mm.config import mistakes
 from pride_mm.errors import UserError
-from pride_mm.schema import AudioField, Frozen, Role, Schema, VideoField
+from pride_mm.schema import AudioField, Frozen, Kind, Role, Schema, VideoField
 
 # The source that is read off the dialogue itself; the space keeps it apart from any field's name.
 PREDICTED = "predicted notes"
 
 
+Fusion = Literal["multi_source", "joint", "hierarchical", "concat"]
+"""How the text gets to see the sources; all but the first are there to be compared with.
+
+``multi_source``: one softmax over what can be observed, another over the notes while training, each behind a gate.
+``joint``: while training, the notes are one more source in the one softmax. ``hierarchical``: a softmax within each
+source and one over sources, the notes one more of them. ``concat``: latents are tokens before the text, the notes' too.
+"""
+
+
+ENCODERS = {
+    Kind.VIDEO: ("torchvision", "torchvision-video", "transformers"),
+    Kind.AUDIO: ("logmel", "transformers"),
+}
+"""The encoders of each kind of media; the first needs nothing and is the default."""
+CLIP_MODELS = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")
+"""What ``torchvision-video`` takes as its ``model``; the first is the default."""
+
+
 class EncoderSettings(Frozen):
     """How a media input becomes tokens.
 
-    ``name`` is one of the registry's (``pride_mm.student.encoders``); ``model`` a folder or hub name for
-    ``transformers``. ``config`` is filled in from that model, so that the student never needs it again.
+    ``name`` is one of ``ENCODERS``; ``model`` a folder or hub name for ``transformers``, one of ``CLIP_MODELS`` for
+    ``torchvision-video``. ``config`` is filled in from that model, so that the student never needs it again.
     """
 
-    name: Literal["torchvision", "logmel", "transformers"]
+    name: Literal["torchvision", "torchvision-video", "logmel", "transformers"]
     model: str | None = None
     trained: bool = True
     config: dict[str, Any] | None = None
@@ -36,6 +54,8 @@ class StudentConfig(PreTrainedConfig):
         served_schema: the schema without privileged fields, as ``Schema.served().model_dump(mode="json")``.
         encoders: settings of the encoder of each video and audio input, by field; the rest get their kind's default.
         latents: K, tokens that each source is resampled to.
+        fusion: how the text gets to see the sources; see ``Fusion``.
+        attended_layers: layers of the backbone before which the text attends to the sources again.
         attention_width: inner width of the attentions; at most the backbone's width.
         attention_heads: heads of the attentions.
         system: what the student is told before every dialogue.
@@ -52,6 +72,8 @@ class StudentConfig(PreTrainedConfig):
     served_schema: dict[str, Any] | None = None
     encoders: dict[str, Any] | None = None
     latents: int = 8
+    fusion: str = "multi_source"
+    attended_layers: tuple[int, ...] | list[int] = ()
     attention_width: int = 256
     attention_heads: int = 4
     system: str = ""
@@ -63,6 +85,8 @@ class StudentConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        if self.fusion not in get_args(Fusion):
+            raise UserError(f"No fusion '{self.fusion}': choose one of {', '.join(get_args(Fusion))}.")
         self.encoders = self.encoders or {}
         if self.served_schema is not None:
             self.encoders = {name: _encoder(name, self.schema, given) for name, given in self._encoders_given().items()}
@@ -97,8 +121,7 @@ class StudentConfig(PreTrainedConfig):
                 f"Encoders for {', '.join(unknown)}, but the video and audio inputs of schema '{self.schema.name}' "
                 f"are: {', '.join(media) or 'none'}."
             )
-        default = {name: "torchvision" if isinstance(field, VideoField) else "logmel" for name, field in media.items()}
-        return {name: given.get(name, {"name": default[name]}) for name in media}
+        return {name: given.get(name, {"name": ENCODERS[field.kind][0]}) for name, field in media.items()}
 
 
 def _encoder(name: str, schema: Schema, given: Any) -> dict[str, Any]:
@@ -106,11 +129,11 @@ def _encoder(name: str, schema: Schema, given: Any) -> dict[str, Any]:
         settings = given if isinstance(given, EncoderSettings) else EncoderSettings.model_validate(given)
     except ValidationError as error:
         raise UserError(f"The encoder of '{name}': {'; '.join(mistakes(error))}") from None
-    allowed = (
-        ("torchvision", "transformers") if isinstance(schema.get(name), VideoField) else ("logmel", "transformers")
-    )
+    allowed = ENCODERS[schema.get(name).kind]
     if settings.name not in allowed:
         raise UserError(f"Encoder '{settings.name}' does not fit '{name}': choose one of {', '.join(allowed)}.")
     if settings.name == "transformers" and not (settings.model or settings.config):
         raise UserError(f"The encoder of '{name}' needs a 'model': a Hugging Face folder or hub name.")
+    if settings.name == "torchvision-video" and settings.model not in (None, *CLIP_MODELS):
+        raise UserError(f"No video model '{settings.model}' for '{name}': choose one of {', '.join(CLIP_MODELS)}.")
     return settings.model_dump(mode="json")

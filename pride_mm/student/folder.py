@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from pride_mm.errors import UserError
@@ -15,13 +17,18 @@ from pride_mm.student.config import StudentConfig
 from pride_mm.student.network import Student
 
 
-def save_student(folder: Path, student: Student, tokenizer: Any) -> None:
-    """Write a student and its tokenizer to ``folder``, which appears under its name only when it is whole."""
+def save_student(folder: Path, student: Student, tokenizer: Any, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write a student and its tokenizer to ``folder``, which appears under its name only when it is whole.
+
+    ``state`` are its weights where they aren't to be saved as they are.
+    """
     beside = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        student.save_pretrained(beside)
+        # By the names that the modules have: for some encoders' models, transformers would write those of old.
+        given = None if state is None else dict(state)
+        student.save_pretrained(beside, state_dict=given, save_original_format=False)
         tokenizer.save_pretrained(beside)
         if folder.exists():
             shutil.rmtree(folder)

@@ -7,8 +7,7 @@ Promise: a source that is absent is masked, its latents exactly zero, and a row'
 is in the batch. The student knows no privileged field: training passes a ``read`` that adds what it has read.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +19,15 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from pride_mm.data.batch import Padded
 from pride_mm.errors import UserError
+from pride_mm.head import Head
 from pride_mm.schema import AudioField, Schema, VideoField, classes
-from pride_mm.student.attention import MultiSourceAttention, Resampler
-from pride_mm.student.backbone import check_head, cut_layers, load_backbone
-from pride_mm.student.config import PREDICTED, EncoderSettings, StudentConfig
+from pride_mm.student.attention import HierarchicalAttention, Memory, MultiSourceAttention, Prefix, Resampler
+from pride_mm.student.backbone import cut_layers, load_backbone
+from pride_mm.student.config import PREDICTED, EncoderSettings, Fusion, StudentConfig
+from pride_mm.student.deeper import MEMORIES, attend_before, check_layers
 from pride_mm.student.encoders import build_encoder
 from pride_mm.student.pretrained import copy_weights, resolve_encoder
-
-Read = Callable[[Float[Tensor, "B L D"]], Float[Tensor, "B L D"]]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What the text attends to: each source's latents in the order of ``names``, and where they are real."""
-
-    latents: Float[Tensor, "B M D"]
-    mask: Bool[Tensor, "B M"]
-    names: tuple[str, ...]
-
-    def of(self, name: str) -> Float[Tensor, "B K D"]:
-        """The latents of one source."""
-        return self.latents.unflatten(1, (len(self.names), -1))[:, self.names.index(name)]
-
-    def present(self, name: str) -> Bool[Tensor, " B"]:
-        """Which rows have the source."""
-        return self.mask.unflatten(1, (len(self.names), -1))[:, self.names.index(name)].any(1)
-
-    def rows(self, index: Int[Tensor, " R"]) -> "Sources":
-        """The chosen rows."""
-        return Sources(self.latents[index], self.mask[index], self.names)
-
-    @property
-    def predicted(self) -> Float[Tensor, "B K D"]:
-        """z_p: the privileged latents as read off the dialogue."""
-        return self.of(PREDICTED)
-
-
-@dataclass(frozen=True)
-class StudentOutput:
-    """What the student makes of a response.
-
-    ``hidden`` are the states that predict each token of the response (the last is the one before its last token): times
-    ``Student.output_weight`` they are logits, which are never built here. ``logits`` are the heads', by target field.
-    ``attention`` is the mass on each source, averaged over heads and real tokens of context and response; what
-    is missing to one is the mass on no source.
-    """
-
-    hidden: Float[Tensor, "B T D"]
-    logits: dict[str, Float[Tensor, "B _"]]
-    sources: Sources
-    attention: Float[Tensor, "B S"]
+from pride_mm.student.sources import Read, Sources, StudentOutput
 
 
 class Student(PreTrainedModel, GenerationMixin):
@@ -96,7 +54,18 @@ class Student(PreTrainedModel, GenerationMixin):
         )
         self.source_names = (*self.encoders, PREDICTED)
         self.resamplers = nn.ModuleList(Resampler(width, config.latents, inner, heads) for _ in self.source_names)
-        self.attention = MultiSourceAttention(width, len(self.source_names), inner, heads)
+        count, latents = len(self.source_names), config.latents
+        self.attention: MultiSourceAttention | Prefix
+        if config.fusion == "concat":
+            self.attention = Prefix(width, count, latents)
+        else:
+            kind = HierarchicalAttention if config.fusion == "hierarchical" else MultiSourceAttention
+            self.attention = kind(width, count, inner, heads, latents)
+        check_layers(config.attended_layers, config.get_text_config().num_hidden_layers, config.fusion)
+        self.layer_attentions = nn.ModuleDict(
+            {str(layer): kind(width, count, inner, heads, latents) for layer in config.attended_layers}
+        )
+        attend_before(self.backbone, {int(layer): one for layer, one in self.layer_attentions.items()})  # type: ignore[misc]
         summary = width * (1 + len(self.source_names))
         self.target_heads = nn.ModuleDict(
             {field.name: nn.Linear(summary, len(classes(field))) for field in schema.heads}
@@ -131,6 +100,8 @@ class Student(PreTrainedModel, GenerationMixin):
         layers: int | None = None,
         encoders: Mapping[str, EncoderSettings] | None = None,
         latents: int = 8,
+        fusion: Fusion = "multi_source",
+        attended_layers: Sequence[int] = (),
     ) -> "Student":
         """A student on a language model, or on a copy of it with fewer layers.
 
@@ -140,12 +111,14 @@ class Student(PreTrainedModel, GenerationMixin):
             layers: how many layers to keep, evenly spaced with the first and the last; None keeps all.
             encoders: settings by media input; each kind has a small default that needs no download.
             latents: K.
+            fusion: how the text gets to see the sources.
+            attended_layers: layers of the student, from 1 on, before which the text attends to them again.
 
         Raises:
-            UserError: a model that cannot be loaded or has no plain head, too many layers, encoders that don't fit.
+            UserError: a model that cannot be loaded or whose head is odd, too many layers, encoders that don't fit.
         """
         model = backbone if isinstance(backbone, PreTrainedModel) else load_backbone(backbone)[0]
-        check_head(model)
+        Head.of_model(model)
         text_config, weights = cut_layers(model, layers)
         resolved, donors = {}, {}
         for name, settings in (encoders or {}).items():
@@ -156,6 +129,8 @@ class Student(PreTrainedModel, GenerationMixin):
                 served_schema=schema.served().model_dump(mode="json"),
                 encoders=resolved,
                 latents=latents,
+                fusion=fusion,
+                attended_layers=list(attended_layers),
             )
         )
         student.backbone.load_state_dict(weights)
@@ -169,9 +144,9 @@ class Student(PreTrainedModel, GenerationMixin):
         return student
 
     @property
-    def output_weight(self) -> Float[Tensor, "V D"]:
-        """The head's weight; one and the same parameter as the embedding where they are tied."""
-        return self.backbone.get_output_embeddings().weight
+    def head(self) -> Head:
+        """What makes logits; its weight is one and the same parameter as the embedding where they are tied."""
+        return Head.of(self.backbone.get_output_embeddings(), self.backbone.config)
 
     def get_input_embeddings(self) -> nn.Module:
         """The text's embedding."""
@@ -225,20 +200,63 @@ class Student(PreTrainedModel, GenerationMixin):
             wrong = f"got {', '.join(unknown)}" if unknown else f"'{self.schema.dialogue.name}' is missing"
             raise UserError(f"The student's inputs are {', '.join(known)}: {wrong}.")
 
+    def remember(self, sources: Sources) -> dict[str, Tensor]:
+        """What ``forward`` and ``generate`` take of the sources, the same at every token: for each attention, in the
+        second dimension, what it attends to.
+
+        Nothing where the sources are concatenated with the text: then they are before it, in ``inputs_embeds``.
+        """
+        if isinstance(self.attention, Prefix):
+            return {}
+        latents = sources.latents.to(self.attention.source.dtype)
+        attentions: list[Any] = [self.attention, *self.layer_attentions.values()]
+        each: list[Memory] = [one.remember(latents, sources.mask) for one in attentions]
+        return {f"memory_{name}": torch.stack([getattr(one, name) for one in each], 1) for name in Memory._fields}
+
+    def _memories(self, remembered: Mapping[str, Tensor | None]) -> list[Memory]:
+        """One for each attention: first that before the first layer."""
+        tensors = [remembered.get(f"memory_{name}") for name in Memory._fields]
+        there = [tensor.unbind(1) for tensor in tensors if tensor is not None]
+        return [Memory(*parts) for parts in zip(*there, strict=True)]
+
     def _fuse(
-        self, ids: Int[Tensor, "B L"], latents: Tensor, mask: Tensor, read: Read | None = None
-    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L S"]]:
-        """The text's embeddings with what it has read in the sources, and its attention mass on each."""
+        self, ids: Int[Tensor, "B L"], memories: Sequence[Memory], read: Read | None = None
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L S"] | None]:
+        """The text's embeddings with what it has read in the sources, and its attention mass on each.
+
+        Concatenated sources are read in the backbone, where no mass is known.
+        """
         text = self.get_input_embeddings()(ids)
-        added, mass = self.attention(text, latents.to(text.dtype), mask)
-        fused = text + added
+        fused, mass = text, None
+        if memories and not isinstance(self.attention, Prefix):
+            added, mass = self.attention.attend(text, memories[0])
+            fused = text + added
         return (fused if read is None else fused + read(text)), mass
 
-    def _states(self, fused: Tensor, mask: Tensor) -> Float[Tensor, "B L D"]:
-        decoder = self.backbone.base_model
-        return decoder(
-            inputs_embeds=fused, attention_mask=mask.long(), position_ids=_positions(mask), use_cache=False
+    def _before(self, sources: Sources, fused: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """With the concatenated sources before the text, where they are."""
+        if not isinstance(self.attention, Prefix):
+            return fused, mask
+        prefix = self.attention(sources.latents.to(fused.dtype))
+        return torch.cat([prefix, fused], 1), torch.cat([sources.mask, mask], 1)
+
+    def _deeper(self, memories: Sequence[Memory]) -> dict[str, Sequence[Memory]]:
+        """What the backbone is told for the attentions before its layers."""
+        return {MEMORIES: memories[1:]} if len(memories) > 1 else {}
+
+    def _states(
+        self, sources: Sources, memories: Sequence[Memory], fused: Tensor, mask: Tensor
+    ) -> Float[Tensor, "B L D"]:
+        length = fused.shape[1]
+        fused, mask = self._before(sources, fused, mask)
+        states = self.backbone.base_model(
+            inputs_embeds=fused,
+            attention_mask=mask.long(),
+            position_ids=_positions(mask),
+            use_cache=False,
+            **self._deeper(memories),
         ).last_hidden_state
+        return states[:, -length:]
 
     def respond(
         self, inputs: Mapping[str, Padded], response: Padded, read: Read | None = None, sources: Sources | None = None
@@ -256,9 +274,12 @@ class Student(PreTrainedModel, GenerationMixin):
         start, length = dialogue.values.shape[1], response.values.shape[1]
         ids = torch.cat([dialogue.values, response.values], 1)
         mask = torch.cat([dialogue.mask, response.mask], 1)
-        fused, mass = self._fuse(ids, sources.latents, sources.mask, read)
-        states = self._states(fused, mask)
+        memories = self._memories(self.remember(sources))
+        fused, mass = self._fuse(ids, memories, read)
+        states = self._states(sources, memories, fused, mask)
         real = mask[..., None]
+        if mass is None:
+            mass = fused.new_zeros(*mask.shape, len(sources.names))
         attention = torch.where(real, mass, 0.0).sum(1) / real.sum(1).clamp(min=1)
         logits = self._heads(states[:, start - 1], sources)
         return StudentOutput(states[:, start - 1 : start + length - 1], logits, sources, attention)
@@ -266,7 +287,7 @@ class Student(PreTrainedModel, GenerationMixin):
     def _heads(self, state: Float[Tensor, "B D"], sources: Sources) -> dict[str, Float[Tensor, "B _"]]:
         if not self.target_heads:
             return {}
-        means = [sources.of(name).mean(1) for name in sources.names]
+        means = [sources.of(name).mean(1) for name in self.source_names]
         summary = torch.cat([state, *(mean.to(state.dtype) for mean in means)], -1)
         return {name: head(summary) for name, head in self.target_heads.items()}
 
@@ -274,33 +295,40 @@ class Student(PreTrainedModel, GenerationMixin):
         """The heads' logits by target field, without a response."""
         sources = self.encode(inputs)
         dialogue = inputs[self.schema.dialogue.name]
-        fused, _ = self._fuse(dialogue.values, sources.latents, sources.mask)
-        return self._heads(self._states(fused, dialogue.mask)[:, -1], sources)
+        memories = self._memories(self.remember(sources))
+        fused, _ = self._fuse(dialogue.values, memories)
+        return self._heads(self._states(sources, memories, fused, dialogue.mask)[:, -1], sources)
 
     def forward(
         self,
-        input_ids: Int[Tensor, "B L"],
+        input_ids: Int[Tensor, "B L"] | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
-        latents: Float[Tensor, "B M D"] | None = None,
-        latents_mask: Bool[Tensor, "B M"] | None = None,
+        memory_key: Float[Tensor, "B A H N d"] | None = None,
+        memory_value: Float[Tensor, "B A H N d"] | None = None,
+        memory_mask: Bool[Tensor, "B A N"] | None = None,
+        inputs_embeds: Float[Tensor, "B L D"] | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """The form that ``generate`` calls, step by step with a cache.
 
-        ``latents`` and ``latents_mask`` are those of ``encode``, the same at every step; without them the text stands
-        alone, as it does for the plain backbone.
+        The memory is what ``remember`` makes of the sources, the same at every step; without it the text stands
+        alone, as it does for the plain backbone. ``inputs_embeds`` is text with its concatenated sources before it.
         """
-        if latents is None or latents_mask is None:
-            fused = self.get_input_embeddings()(input_ids)
+        memories = self._memories({"memory_key": memory_key, "memory_value": memory_value, "memory_mask": memory_mask})
+        if inputs_embeds is not None:
+            fused = inputs_embeds
+        elif input_ids is None:
+            raise ValueError("either input_ids or inputs_embeds")
         else:
-            fused, _ = self._fuse(input_ids, latents, latents_mask)
+            fused, _ = self._fuse(input_ids, memories)
         return self.backbone(
             inputs_embeds=fused,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
+            **self._deeper(memories),
             **kwargs,
         )
 
@@ -315,13 +343,17 @@ class Student(PreTrainedModel, GenerationMixin):
         """
         sources = self.encode(inputs)
         dialogue = inputs[self.schema.dialogue.name]
+        generation = {"do_sample": False, "max_new_tokens": max_new_tokens, **generation}
+        if isinstance(self.attention, Prefix):
+            text = self.get_input_embeddings()(dialogue.values)
+            fused, mask = self._before(sources, text, dialogue.mask)
+            answer: Tensor = self.generate(inputs_embeds=fused, attention_mask=mask.long(), **generation)
+            return answer
         ids: Tensor = self.generate(
             input_ids=dialogue.values,
             attention_mask=dialogue.mask.long(),
-            latents=sources.latents,
-            latents_mask=sources.mask,
-            max_new_tokens=max_new_tokens,
-            **{"do_sample": False, **generation},
+            **self.remember(sources),
+            **generation,
         )
         return ids[:, dialogue.values.shape[1] :]
 

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, A
 
 from pride_mm.errors import UserError
 from pride_mm.schema import AudioField, Field
+from pride_mm.student.clips import TIME_FIRST
 from pride_mm.student.config import EncoderSettings
 
 
@@ -37,6 +38,11 @@ def resolve_encoder(field: Field, settings: EncoderSettings) -> tuple[EncoderSet
     missing = [key for key in wanted if getattr(config, key, None) is None]
     if missing:
         raise UserError(f"The encoder of '{field.name}': '{name}' does not say its {', '.join(missing)}.")
+    if "num_frames" in config.to_dict() and config.model_type not in TIME_FIRST:
+        raise UserError(
+            f"The encoder of '{field.name}': '{name}' is a video model '{config.model_type}'; of these, "
+            f"{', '.join(TIME_FIRST)} are known. An image model is used on each frame."
+        )
     processor = _processor(name, isinstance(field, AudioField))
     return settings.model_copy(update={"config": config.to_dict(), "processor": processor}), model
 

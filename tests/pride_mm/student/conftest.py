@@ -28,14 +28,22 @@ def student(opened: Student) -> Student:
     return copy.deepcopy(opened)
 
 
-@pytest.fixture(scope="session")
-def opened(small_backbone, schema: Schema) -> Student:
+@pytest.fixture(
+    scope="session",
+    params=[("multi_source", ()), ("hierarchical", ()), ("concat", ()), ("multi_source", (1, 2))],
+    ids=["multi_source", "hierarchical", "concat", "deeper"],
+)
+def opened(small_backbone, schema: Schema, request: pytest.FixtureRequest) -> Student:
     torch.manual_seed(0)
-    student = Student.from_backbone(small_backbone[0], schema, layers=3).eval()
+    fusion, deeper = request.param
+    student = Student.from_backbone(small_backbone[0], schema, layers=3, fusion=fusion, attended_layers=deeper).eval()
     with torch.no_grad():
-        student.attention.gate.fill_(1.0)
-        for module in (student.attention.out, student.attention.source, student.attention.null):
-            getattr(module, "weight", module).normal_(std=0.5)
+        for attention in (student.attention, *student.layer_attentions.values()):
+            for name, parameter in attention.named_parameters():
+                if name == "gate":
+                    parameter.fill_(1.0)
+                elif name in ("out.weight", "source", "null", "rank.weight"):
+                    parameter.normal_(std=0.5)
     return student
 
 

@@ -23,7 +23,7 @@ def test_the_same_bits_come_back(folder, student, schema, inputs, response):
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert torch.equal(student.respond(inputs, response).hidden, loaded.respond(inputs, response).hidden)
-    assert loaded.output_weight is loaded.get_input_embeddings().weight
+    assert loaded.head.weight is loaded.get_input_embeddings().weight
     assert not loaded.training
     assert served == schema.served()
     assert tokenizer.decode(tokenizer("so it goes").input_ids, skip_special_tokens=True) == "so it goes"
@@ -73,9 +73,9 @@ def test_a_missing_or_broken_file_is_named(folder, name):
 
 def test_weights_of_another_student(folder):
     tensors = load_file(folder / "model.safetensors")
-    del tensors["attention.gate"]
+    del tensors["attention.source"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"does not fit its config.json: attention\.gate"):
+    with pytest.raises(UserError, match=r"does not fit its config.json: attention\.source"):
         load_student(folder)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from pride_mm.data.batch import Batch, Padded
 from pride_mm.errors import UserError
@@ -104,19 +105,23 @@ def test_a_shut_gate_is_the_backbone(small_backbone, schema, inputs, response):
     ids = torch.cat([row["dialogue"].values, response.values[[0]]], 1)
     with torch.no_grad():
         logits = backbone(ids).logits[:, 8:14]
-    torch.testing.assert_close(out.hidden @ student.output_weight.T, logits, **CLOSE)
+    torch.testing.assert_close(student.head.logits(out.hidden), logits, **CLOSE)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_answers_equal_full_recomputation(small_backbone, schema, student, inputs, layers):
-    cut = Student.from_backbone(small_backbone[0], schema, layers=layers).eval()
-    own = {name: value for name, value in student.state_dict().items() if not name.startswith("backbone.")}
+    deeper = [layer for layer in student.config.attended_layers if layer < layers]
+    cut = Student.from_backbone(
+        small_backbone[0], schema, layers=layers, fusion=student.config.fusion, attended_layers=deeper
+    ).eval()
+    gone = ("backbone.", *(f"layer_attentions.{layer}." for layer in student.config.attended_layers[len(deeper) :]))
+    own = {name: value for name, value in student.state_dict().items() if not name.startswith(gone)}
     assert not cut.load_state_dict(own, strict=False).unexpected_keys
     with torch.no_grad():
         answer = cut.answer(inputs, max_new_tokens=12, eos_token_id=None)
         assert answer.shape == (4, 12)
         out = cut.respond(inputs, Padded(answer, torch.ones_like(answer, dtype=torch.bool)))
-        assert torch.equal((out.hidden @ cut.output_weight.T).argmax(-1), answer)
+        assert torch.equal(cut.head.logits(out.hidden).argmax(-1), answer)
 
 
 def test_beams_and_samples_carry_their_sources(student, inputs):
@@ -172,3 +177,24 @@ def test_no_source_with_no_dialogue_is_nan(student, inputs, response):
     out = student.respond(empty, response)
     assert (out.attention == 0).all()
     assert out.hidden[response.mask].isfinite().all()
+
+
+def test_deploying_costs_the_same_with_notes_as_without(student, inputs, response):
+    note = Padded(torch.full((4, 3), 7), torch.ones(4, 3, dtype=torch.bool))
+    counted = []
+    for privileged in (None, {"situation": note}):
+        batch = Batch(("a", "b", "c", "d"), inputs, {"response": response}, privileged)
+        with FlopCounterMode(display=False) as flops:
+            student.respond(batch.inputs, batch.targets["response"])
+        counted.append(flops.get_total_flops())
+    assert counted[0] == counted[1] > 0
+
+
+def test_what_is_read_off_the_dialogue_knows_nothing_of_the_response(student, inputs, response):
+    """The privileged latents are predicted from the context; a response in them would leak into its own prediction."""
+    other = replace(response, values=(response.values + 5) % 500)
+    one, two = student.respond(inputs, response), student.respond(inputs, other)
+    assert torch.equal(one.sources.predicted, two.sources.predicted)
+    assert torch.equal(one.hidden[:, 0], two.hidden[:, 0])
+    assert all(torch.equal(logits, two.logits[name]) for name, logits in one.logits.items())
+    assert not torch.equal(one.hidden, two.hidden)
