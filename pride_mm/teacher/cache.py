@@ -5,63 +5,72 @@ weights, tokenizer, prompt and fields, and the shards it belongs to; all of it i
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load, save
 
-from pride_mm.data.conversation import response_ids, tokenizer_sha256
-from pride_mm.data.shards import TEACHER, Sample, ShardSet, TarRecord, tar_path
-from pride_mm.data.tar import write_tar
+from pride_mm.data.conversation import tokenizer_sha256
+from pride_mm.data.manifest import TEACHER, TEACHER_RECORD, ShardRecord, TarRecord, tar_name, tar_path
+from pride_mm.data.shards import Sample, ShardSet
+from pride_mm.data.tar_writer import write_tar
 from pride_mm.data.teaching import MEMBER, Lesson
-from pride_mm.errors import BadSamples, UserError
-from pride_mm.files import write_json
+from pride_mm.errors import BadSamples, SampleError, UserError
+from pride_mm.files import write_bytes, write_json
+from pride_mm.head import Head
 from pride_mm.progress import Progress, silent
 from pride_mm.schema import Frozen, Role
+from pride_mm.teacher.asking import (
+    GAIN_SAMPLES,
+    Asker,
+    Asking,
+    Counts,
+    Gain,
+    NotesRead,
+    as_read,
+    heard_with_notes,
+    lessons_of,
+)
 from pride_mm.teacher.prompt import Prompt
-from pride_mm.teacher.scoring import Teacher
+from pride_mm.teacher.ranks import ALONE, Ranks
+from pride_mm.teacher.scoring import AnyTeacher, Served
 
-RECORD = "teacher.json"
-
-
-class Counts(Frozen):
-    """What was scored. ``with_notes`` counts samples of which the teacher had read at least one note."""
-
-    samples: int
-    scored: int
-    written: int
-    with_notes: int
-    tokens: int
-    prompts_shortened: int
-    responses_cut: int
+RECORD = TEACHER_RECORD
+HEAD = "teacher_head.safetensors"
+_ROLES = (Role.INPUT, Role.TARGET, Role.PRIVILEGED)
+HIGH_GAIN = 0.4
+"""Nats a token above which reverse KL no longer finds the best student without notes (its optimum is a geometric mean
+over the notes; notes/distillation B1)."""
 
 
 class CacheRecord(Frozen):
-    """Whose words a cache holds, and which shards they belong to (SHA-256 of their tars, by shard)."""
+    """Whose words a cache holds, and which shards they belong to (SHA-256 of their tars, by shard).
+
+    Of a teacher behind a ``server`` the weights are unknown, and ``features`` are 0 wide: there are none.
+    """
 
     format: Literal[1] = 1
     teacher: str
-    weights_sha256: str
+    weights_sha256: str | None
+    server: Served | None = None
     tokenizer_sha256: str
     prompt_sha256: str
     schema_sha256: str
     privileged_fields: tuple[str, ...]
+    notes: NotesRead
+    gain: Gain | None
     top_k: int
+    fp8: bool = False
+    head_sha256: str | None
     max_response: int
     features: int
     counts: Counts
     shards: dict[str, str]
     tars: dict[str, TarRecord]
-
-
-def weights_sha256(model: Any) -> str:
-    """Changes when, and only when, a weight does."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def open_cache(shards: ShardSet, tokenizer: Any = None, max_response: int | None = None) -> CacheRecord:
@@ -70,22 +79,21 @@ def open_cache(shards: ShardSet, tokenizer: Any = None, max_response: int | None
     Raises:
         UserError: there is none, it isn't complete, or it belongs to other shards, another vocabulary or length.
     """
-    path = shards.folder / RECORD
-    again = f"Run 'pride teach {shards.folder}' again."
-    if not path.is_file():
-        raise UserError(f"No teacher's cache in {shards.folder}, or not a complete one. {again}")
+    again = f"Run 'pride teach {shards.place}' again."
+    data = shards.storage.read(RECORD)
+    if data is None:
+        raise UserError(f"No teacher's cache in {shards.place}, or not a complete one. {again}")
     try:
-        record = CacheRecord.model_validate_json(path.read_bytes())
+        record = CacheRecord.model_validate_json(data)
     except ValidationError:
-        raise UserError(f"{path} is not the record of a teacher's cache. {again}") from None
+        raise UserError(f"{shards.place}/{RECORD} is not the record of a teacher's cache. {again}") from None
     if record.shards != _identities(shards):
         raise UserError(
-            f"The teacher's cache in {shards.folder} belongs to other shards: they were packed anew. {again}"
+            f"The teacher's cache in {shards.place} belongs to other shards: they were packed anew. {again}"
         )
-    for shard, tar in record.tars.items():
-        file = tar_path(shards.folder, shard, f".{TEACHER}")
-        if not file.is_file() or file.stat().st_size != tar.size:
-            raise UserError(f"{file.name} is missing or has another size than it was written with. {again}")
+    tars = [(tar_name(shard, f".{TEACHER}"), tar) for shard, tar in record.tars.items()]
+    for name, _ in shards.storage.missing(tars):
+        raise UserError(f"{name} is missing or has another size than it was written with. {again}")
     if tokenizer is not None and tokenizer_sha256(tokenizer) != record.tokenizer_sha256:
         raise UserError(
             f"Teacher '{record.teacher}' and the student have other vocabularies: their token ids don't mean the same "
@@ -99,16 +107,46 @@ def open_cache(shards: ShardSet, tokenizer: Any = None, max_response: int | None
     return record
 
 
+def open_head(shards: ShardSet, record: CacheRecord) -> Head | None:
+    """The teacher's head, where its hidden states are cached; None where its top-k is.
+
+    Raises:
+        UserError: it is missing or another one.
+    """
+    if record.head_sha256 is None:
+        return None
+    data = shards.storage.read(HEAD)
+    if data is None or hashlib.sha256(data).hexdigest() != record.head_sha256:
+        raise UserError(
+            f"{shards.place}/{HEAD}, of which the cached states make logits, is missing or another teacher's. "
+            f"Run 'pride teach {shards.place}' again."
+        )
+    tensors = load(data)
+    soft_cap = float(tensors["soft_cap"]) or None
+    return Head(tensors["weight"], tensors.get("bias"), scale=float(tensors["scale"]), soft_cap=soft_cap)
+
+
+def _write_head(folder: Path, head: Head) -> str:
+    head = head.constant(torch.bfloat16 if head.weight.dtype == torch.bfloat16 else torch.float32)
+    tensors = {"weight": head.weight.cpu().contiguous().clone(), "scale": torch.tensor(head.scale)}
+    tensors |= {} if head.bias is None else {"bias": head.bias.cpu().contiguous()}
+    data = save(tensors | {"soft_cap": torch.tensor(head.soft_cap or 0.0)})
+    write_bytes(folder / HEAD, data)
+    return hashlib.sha256(data).hexdigest()
+
+
 def teach(
     shards: ShardSet,
-    teacher: Teacher,
+    teacher: AnyTeacher,
     prompt: Prompt,
     bad: BadSamples,
     name: str,
     max_response: int = 48,
     write_missing: bool = True,
     batch_size: int = 8,
+    notes: NotesRead = "given",
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> CacheRecord:
     """Score every response of the shards with a teacher that has read the notes, and cache what it says.
 
@@ -116,140 +154,106 @@ def teach(
         shards: with their ``.privileged.tar``.
         teacher: scores and writes.
         prompt: makes prompts of samples; privileged text is never cut.
-        bad: counts samples whose prompt is refused; they get an empty lesson.
+        bad: counts samples whose prompt is refused; they get an empty lesson. In the first rank it ends with those of
+            all ranks.
         name: what the teacher is called in the record.
         max_response: tokens of a response; the run that reads the cache must have the same.
         write_missing: in the train split, let the teacher write the response of an item that has none.
         batch_size: prompts scored side by side.
+        notes: what the teacher reads: the notes of the sample, none, or those of another sample of the shard. The
+            latter two are controls: what a student gains from a teacher that was told nothing, or nothing true.
         progress: called after each batch.
+        ranks: share the shards among them, in one folder; all of them make this call and get the same record.
+
+    Raises:
+        UserError: another rank has ended, or doesn't write into the same folder; or as the teacher.
     """
-    record_path = shards.folder / RECORD
-    record_path.unlink(missing_ok=True)
-    work = _Work(shards, teacher, prompt, bad, max_response, write_missing, batch_size, progress)
-    tars: dict[str, TarRecord] = {}
-    for split in shards.splits:
-        reader = shards.samples(split, (Role.INPUT, Role.TARGET, Role.PRIVILEGED))
-        start = 0
-        for shard in shards.shards(split):
-            samples = [reader[place] for place in range(start, start + shard.samples)]
-            start += shard.samples
-            lessons = work.lessons(samples, split)
-            members = ((s.key, {MEMBER: lessons[s.key].to_bytes()}) for s in samples)
-            written = write_tar(tar_path(shards.folder, shard.name, f".{TEACHER}"), members)
-            tars[shard.name] = TarRecord(sha256=written.sha256, size=written.size)
+    for old in (shards.folder / RECORD, shards.folder / HEAD):
+        old.unlink(missing_ok=True)
+    weights = teacher.weights_sha256()
+    asker = Asker(
+        weights or str(teacher.server), tokenizer_sha256(teacher.tokenizer), teacher.top_k, teacher.fp8, max_response
+    )
+    mine = ranks.mine(shards.shards())
+    work = Asking(
+        teacher, prompt, asker, bad, sum(shard.samples for shard in mine), write_missing, batch_size, progress
+    )
+    tars = _write_tars(shards, {shard.name for shard in mine}, work, notes)
+    part = _Part(counts=work.counts(), tars=tars, bad=tuple((one.place, one.field, one.reason) for one in bad))
+    parts = [_Part.model_validate(one) for one in ranks.gather(part.model_dump(mode="json"))]
+    if ranks.rank:
+        return CacheRecord.model_validate(ranks.gather(None)[0])
+    tars = {shard: tar for part in parts for shard, tar in part.tars.items()}
+    for error in (error for part in parts[1:] for error in part.bad):
+        bad.add(SampleError(*error))
+    for tar, _ in shards.storage.missing((tar_name(shard, f".{TEACHER}"), record) for shard, record in tars.items()):
+        raise UserError(f"Another process wrote {tar} to a folder of its own: give all of them one that they share.")
     record = CacheRecord(
         teacher=name,
-        weights_sha256=weights_sha256(teacher.model),
-        tokenizer_sha256=tokenizer_sha256(teacher.tokenizer),
+        weights_sha256=weights,
+        server=teacher.server,
+        tokenizer_sha256=asker.tokenizer,
         prompt_sha256=prompt.sha256,
         schema_sha256=shards.schema.sha256,
         privileged_fields=tuple(field.name for field in shards.schema.privileged),
+        notes=notes,
+        gain=work.gain(_heard(shards)) if notes == "given" else None,
         top_k=teacher.top_k,
+        fp8=teacher.fp8,
+        head_sha256=_write_head(shards.folder, teacher.head) if teacher.top_k == 0 and teacher.head else None,
         max_response=max_response,
-        features=work.width,
-        counts=work.counts(),
+        features=teacher.width,
+        counts=sum((part.counts for part in parts[1:]), parts[0].counts),
         shards=_identities(shards),
-        tars=tars,
+        tars={shard.name: tars[shard.name] for shard in shards.shards()},
     )
-    write_json(record_path, record.model_dump(mode="json"))
+    write_json(shards.folder / RECORD, record.model_dump(mode="json"))
+    ranks.gather(record.model_dump(mode="json"))
     return record
 
 
-class _Work:
-    """The samples of one ``teach``, shard by shard."""
+class _Part(Frozen):
+    """What one rank has done; ``bad`` is what made each of its errors."""
 
-    def __init__(
-        self,
-        shards: ShardSet,
-        teacher: Teacher,
-        prompt: Prompt,
-        bad: BadSamples,
-        max_response: int,
-        write_missing: bool,
-        batch_size: int,
-        progress: Progress,
-    ) -> None:
-        self.teacher, self.prompt, self.bad, self.progress = teacher, prompt, bad, progress
-        self.max_response, self.write_missing, self.batch_size = max_response, write_missing, batch_size
-        self.response = shards.schema.response.name
-        self.total = sum(shards.splits.values())
-        self.width = int(teacher.model.config.get_text_config().hidden_size)
-        self.done = self.scored = self.written = self.noted = self.tokens = self.cut = 0
+    counts: Counts
+    tars: dict[str, TarRecord]
+    bad: tuple[tuple[str, str | None, str], ...]
 
-    def counts(self) -> Counts:
-        return Counts(
-            samples=self.total,
-            scored=self.scored,
-            written=self.written,
-            with_notes=self.noted,
-            tokens=self.tokens,
-            prompts_shortened=self.prompt.shortened,
-            responses_cut=self.cut,
-        )
 
-    def lessons(self, samples: Sequence[Sample], split: str) -> dict[str, Lesson]:
-        """The lesson of every sample; an empty one where there is nothing to score."""
-        given: list[_Task] = []
-        missing: list[_Task] = []
-        lessons = {sample.key: _empty(self.teacher.top_k, self.width) for sample in samples}
-        for sample in samples:
-            text = sample.targets.get(self.response)
-            if text is None and not (self.write_missing and split == "train"):
+def _write_tars(shards: ShardSet, mine: Collection[str], work: Asking, notes: NotesRead) -> dict[str, TarRecord]:
+    """Ask about all samples of these shards."""
+    tars: dict[str, TarRecord] = {}
+    for split in shards.splits:
+        reader = shards.samples(split, _ROLES, media=False)
+        for shard, places in _places(shards, split):
+            if shard.name not in mine:
                 continue
-            with self.bad.counting():
-                prompt = self.prompt.ids(self.teacher.tokenizer, sample)
-                (missing if text is None else given).append((sample, prompt, "" if text is None else str(text)))
-        self._tick(len(samples) - len(given) - len(missing))
-        for batch in _batches(given, self.batch_size):
-            self._score(batch, [self._ids(text) for _, _, text in batch], False, lessons)
-        # writing waits for the weights, not for arithmetic: more rows side by side cost next to nothing
-        for batch in _batches(missing, 4 * self.batch_size):
-            responses = self.teacher.write([prompt for _, prompt, _ in batch], self.max_response)
-            self._score(batch, responses, True, lessons)
-        return lessons
-
-    def _ids(self, text: str) -> list[int]:
-        ids, cut = response_ids(self.teacher.tokenizer, text, self.max_response)
-        self.cut += cut
-        return ids
-
-    def _score(
-        self, batch: Sequence["_Task"], responses: Sequence[list[int]], written: bool, lessons: dict[str, Lesson]
-    ) -> None:
-        scored = self.teacher.score([prompt for _, prompt, _ in batch], responses, [written] * len(batch))
-        for (sample, prompt, _), lesson in zip(batch, scored, strict=True):
-            lessons[sample.key] = lesson
-            self.noted += bool(sample.privileged)
-            self.tokens += len(prompt) + len(lesson.response_ids)
-        self.scored += len(batch)
-        self.written += len(batch) if written else 0
-        self._tick(len(batch))
-
-    def _tick(self, samples: int) -> None:
-        self.done += samples
-        self.progress(self.done, self.total, f"{self.tokens:,} tokens")
+            samples = [reader[place] for place in places]
+            path = tar_path(shards.folder, shard.name, f".{TEACHER}")
+            lessons = work.lessons(as_read(samples, notes), split, lessons_of(path))
+            written = write_tar(path, ((s.key, {MEMBER: lessons[s.key].to_bytes()}) for s in samples))
+            tars[shard.name] = TarRecord(sha256=written.sha256, size=written.size)
+    return tars
 
 
-_Task = tuple[Sample, list[int], str]
-
-
-def _batches(tasks: Sequence[_Task], size: int) -> Iterator[Sequence[_Task]]:
-    """Tasks of like length side by side, so that little is padding."""
-    ordered = sorted(tasks, key=lambda task: (len(task[1]) + len(task[2]) // 4, task[0].key))
-    for start in range(0, len(ordered), size):
-        yield ordered[start : start + size]
-
-
-def _empty(top_k: int, width: int) -> Lesson:
-    return Lesson(
-        response_ids=torch.zeros(0, dtype=torch.int32),
-        written=False,
-        ids=torch.zeros(0, top_k, dtype=torch.int32),
-        log_probs=torch.zeros(0, top_k),
-        log_tail=torch.zeros(0),
-        gold_log_probs=torch.zeros(0),
-        features=torch.zeros(width),
+def _heard(shards: ShardSet) -> list[tuple[Sample, Lesson]]:
+    """The first of the train split that tell what notes are worth."""
+    if "train" not in shards.splits:
+        return []
+    reader = shards.samples("train", _ROLES, media=False)
+    found = (
+        heard_with_notes(tar_path(shards.folder, shard.name, f".{TEACHER}"), (reader[place] for place in places))
+        for shard, places in _places(shards, "train")
     )
+    return list(islice(chain.from_iterable(found), GAIN_SAMPLES))
+
+
+def _places(shards: ShardSet, split: str) -> Iterator[tuple[ShardRecord, range]]:
+    """The shards of a split, each with the places of its samples."""
+    start = 0
+    for shard in shards.shards(split):
+        yield shard, range(start, start + shard.samples)
+        start += shard.samples
 
 
 def _identities(shards: ShardSet) -> dict[str, str]:

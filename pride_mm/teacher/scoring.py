@@ -3,14 +3,59 @@
 Letters: ``B`` batch, ``P`` prompt tokens, ``T`` response tokens, ``V`` vocabulary, ``K`` top-k, ``D`` width.
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from pride_mm.data.teaching import Lesson
+from pride_mm.head import Head
+from pride_mm.schema import Frozen
+
+REPETITION_PENALTY = 1.1
+"""Of what is written; both kinds of teacher write alike."""
+
+
+class Served(Frozen):
+    """A model behind a server, as far as anyone here can know it: by its name, and what the server says it is."""
+
+    model: str
+    reported: str | None
+
+
+class AnyTeacher(Protocol):
+    """Who is asked: a model in this process (`Teacher`), or one behind a server (`RemoteTeacher`)."""
+
+    tokenizer: Any
+    top_k: int
+    fp8: bool
+
+    @property
+    def width(self) -> int:
+        """Of its features; 0 where it gives none."""
+
+    @property
+    def head(self) -> Head | None:
+        """What makes its logits, where that is here."""
+
+    @property
+    def server(self) -> Served | None:
+        """Where it is not here, what is known of it."""
+
+    def weights_sha256(self) -> str | None:
+        """Changes when, and only when, a weight does; None where nobody here knows them."""
+
+    def score(
+        self, prompts: Sequence[list[int]], responses: Sequence[list[int]], written: Sequence[bool]
+    ) -> list[Lesson]:
+        """The lesson on each response."""
+
+    def write(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+        """A response to each prompt."""
 
 
 @dataclass
@@ -20,20 +65,43 @@ class Teacher:
     Args:
         model: any Hugging Face causal language model with a ``lm_head``.
         tokenizer: its tokenizer; the ids past ``len(tokenizer)`` are padding and are sliced off.
-        top_k: how many log-probabilities of a token are kept.
+        top_k: how many log-probabilities of a token are kept; 0 keeps the last hidden states instead, of which `head`
+            makes exact logits.
+        fp8: keep those states in float8, with a scale each: half the size, and logits that are off by some thousandths
+            of a nat instead of hundred-thousandths.
     """
 
     model: Any
     tokenizer: Any
     top_k: int = 64
+    fp8: bool = False
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
 
     @property
+    def server(self) -> None:
+        """It is here."""
+        return None
+
+    @property
+    def width(self) -> int:
+        """Of its states, and of the features made of them."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    def weights_sha256(self) -> str:
+        """Changes when, and only when, a weight does."""
+        return weights_sha256(self.model)
+
+    @property
     def vocabulary(self) -> int:
         """The real ids; a model's head may be padded past them."""
         return min(len(self.tokenizer), int(self.model.get_output_embeddings().weight.shape[0]))
+
+    @cached_property
+    def head(self) -> Head:
+        """What makes its logits: the last layer, and what some models do to its product."""
+        return Head.of_model(self.model, self.vocabulary)
 
     @torch.inference_mode()
     def score(
@@ -42,7 +110,8 @@ class Teacher:
         """Teacher-forced log-probabilities and features of the responses.
 
         Each lesson has the ``K`` most probable ids of every response token with their log-probabilities
-        at temperature 1, the log of the remaining mass, and the last hidden states averaged over the response.
+        at temperature 1 and the log of the remaining mass, or its last hidden states; and those averaged over the
+        response.
         """
         rows = [prompt + response[:-1] for prompt, response in zip(prompts, responses, strict=True)]
         length = max(len(row) for row in rows)
@@ -59,21 +128,22 @@ class Teacher:
         ]
 
     def _lesson(self, states: Tensor, response: list[int], written: bool) -> Lesson:
-        logits = self.model.get_output_embeddings()(states)[:, : self.vocabulary].float()
+        logits = self.head.logits(states.to(self.head.weight.device)).float()
         log_probs = torch.log_softmax(logits, dim=-1)
-        gold = torch.tensor(response, device=states.device)
-        top, ids = log_probs.topk(min(self.top_k, self.vocabulary - 1), dim=-1)
-        # over the logits outside the top-k, never 1 - sum: that loses everything below 1e-7
-        rest = log_probs.scatter(-1, ids, float("-inf"))
-        return Lesson(
+        gold = torch.tensor(response, device=log_probs.device)
+        lesson = Lesson(
             response_ids=gold.cpu(),
             written=written,
-            ids=ids.cpu(),
-            log_probs=top.cpu(),
-            log_tail=torch.logsumexp(rest, dim=-1).cpu(),
             gold_log_probs=log_probs.gather(-1, gold[:, None])[:, 0].cpu(),
             features=states.float().mean(0).cpu(),
         )
+        if self.top_k == 0:
+            whole = replace(lesson, states=states.cpu())
+            return whole.in_fp8() if self.fp8 else whole
+        top, ids = log_probs.topk(min(self.top_k, self.vocabulary - 1), dim=-1)
+        # over the logits outside the top-k, never 1 - sum: that loses everything below 1e-7
+        rest = log_probs.scatter(-1, ids, float("-inf"))
+        return replace(lesson, ids=ids.cpu(), log_probs=top.cpu(), log_tail=torch.logsumexp(rest, dim=-1).cpu())
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
@@ -91,12 +161,22 @@ class Teacher:
             attention_mask=mask.to(device),
             max_new_tokens=max_tokens,
             do_sample=False,
-            repetition_penalty=1.1,
+            repetition_penalty=REPETITION_PENALTY,
             eos_token_id=end,
             pad_token_id=end,
         )
-        return [_until(answer.tolist(), end) for answer in answers[:, length:].cpu()]
+        return [until_end(answer.tolist(), end) for answer in answers[:, length:].cpu()]
 
 
-def _until(ids: list[int], end: int) -> list[int]:
+def until_end(ids: list[int], end: int) -> list[int]:
+    """The tokens up to the first end, which belongs to them."""
     return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+def weights_sha256(model: Any) -> str:
+    """Changes when, and only when, a weight does."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pride_mm.data.shards import ShardSet
 from pride_mm.data.teaching import Lesson
@@ -12,6 +14,7 @@ from pride_mm.errors import BadSamples, UserError
 from pride_mm.schema import Role
 from pride_mm.student.backbone import load_backbone
 from pride_mm.teacher import cache
+from pride_mm.teacher.asking import as_read
 from pride_mm.teacher.prompt import Prompt
 from pride_mm.teacher.scoring import Teacher
 
@@ -109,3 +112,112 @@ def test_a_prompt_that_is_refused_is_counted_and_the_rest_is_taught(
     assert len(bad) > 0
     assert record.counts.scored == 16 - len(bad)
     assert "lost a friend" not in "".join(map(str, bad))
+
+
+class Counting(Teacher):
+    """A real teacher that counts what it is asked."""
+
+    asked = 0
+
+    def score(self, prompts, responses, written):
+        self.asked += len(prompts)
+        return super().score(prompts, responses, written)
+
+
+@pytest.fixture
+def copied(bare_shards, tmp_path):
+    return shutil.copytree(bare_shards, tmp_path / "shards")
+
+
+def teach_again(folder, small_model, **options):
+    shards = ShardSet.open(folder)
+    teacher = Counting(*load_backbone(small_model), top_k=16)
+    prompt = Prompt.load(shards.schema, "empathy_reasoning", 1024)
+    return teacher, cache.teach(shards, teacher, prompt, BadSamples(0), "small", 12, **options)
+
+
+def test_what_was_asked_before_is_not_asked_again(taught, copied, small_model):
+    first, begun = teach_again(copied, small_model)
+    before = {tar.name: tar.read_bytes() for tar in copied.glob("*.teacher.tar")}
+    (copied / "teacher.json").unlink()  # as if it had been stopped before the end
+    second, record = teach_again(copied, small_model)
+    assert first.asked == 16 + record.gain.samples
+    assert second.asked == record.gain.samples
+    assert record.counts.kept == record.counts.scored == 16
+    assert record.gain.nats == pytest.approx(begun.gain.nats, abs=1e-3), "the same samples, whoever was asked first"
+    assert {tar.name: tar.read_bytes() for tar in copied.glob("*.teacher.tar")} == before
+    other, record = teach_again(copied, small_model, notes="none")
+    assert record.counts.kept == 2  # those that have no notes
+    assert other.asked == 14
+
+
+def test_a_stopped_run_goes_on(copied, small_model, taught):
+    def stop(done: int, total: int | None = None, note: str = "") -> None:
+        if done > 14:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teach_again(copied, small_model, progress=stop)
+    assert any(copied.glob("*.teacher.tar"))
+    _, record = teach_again(copied, small_model)
+    assert 0 < record.counts.kept < 16
+    for tar in copied.glob("*.teacher.tar"):
+        assert tar.read_bytes() == (taught / tar.name).read_bytes()
+
+
+def test_a_damaged_leftover_is_asked_anew(copied, small_model, taught):
+    teach_again(copied, small_model)
+    for tar in copied.glob("*.teacher.tar"):
+        tar.write_bytes(tar.read_bytes()[:700])
+    teach_again(copied, small_model)
+    for tar in copied.glob("*.teacher.tar"):
+        assert tar.read_bytes() == (taught / tar.name).read_bytes()
+
+
+def test_the_gain_is_what_the_notes_add_to_the_experts_words(copied, small_model):
+    _, record = teach_again(copied, small_model)
+    nats = {"given": 0.0, "none": 0.0}
+    keys = []
+    for notes in nats:
+        teach_again(copied, small_model, notes=notes)
+        tokens = 0
+        for sample in ShardSet.open(copied).samples("train", ROLES, teacher=True):
+            lesson = Lesson.from_bytes(sample.teacher)
+            if sample.privileged and not lesson.written:
+                keys.append(sample.key)
+                nats[notes] += float(lesson.gold_log_probs.double().sum())
+                tokens += len(lesson.response_ids)
+    assert record.gain.nats == pytest.approx((nats["given"] - nats["none"]) / tokens, abs=1e-5)
+    assert record.gain.samples == len(set(keys))
+
+
+def test_shuffled_notes_are_another_samples(copied, small_model):
+    shards = ShardSet.open(copied)
+    samples = [replace(s, privileged={"situation": s.key}) for s in shards.samples("train", ROLES)]
+    shuffled = as_read(samples, "shuffled")
+    assert sorted(s.privileged["situation"] for s in shuffled) == sorted(s.key for s in samples)
+    assert all(s.privileged["situation"] != s.key for s in shuffled)
+    assert [s.key for s in shuffled] == [s.key for s in samples]
+    _, record = teach_again(copied, small_model, notes="none")
+    assert record.counts.with_notes == 0
+    assert record.gain is None
+    assert record.notes == "none"
+    with pytest.raises(UserError, match="only sample of its shard"):
+        as_read(samples[:1], "shuffled")
+
+
+def test_states_come_with_the_head_that_they_were_made_for(copied, small_model):
+    shards = ShardSet.open(copied)
+    teacher = Teacher(*load_backbone(small_model), top_k=0)
+    prompt = Prompt.load(shards.schema, "empathy_reasoning", 1024)
+    record = cache.teach(shards, teacher, prompt, BadSamples(0), "small", 12)
+    head = cache.open_head(ShardSet.open(copied), record)
+    states = torch.randn(3, record.features)
+    expected = teacher.model.get_output_embeddings()(states)[:, : teacher.vocabulary]
+    assert torch.allclose(head.logits(states), expected, atol=1e-5)
+    path = copied / cache.HEAD
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(UserError, match=r"teacher_head.safetensors.*another teacher's"):
+        cache.open_head(ShardSet.open(copied), record)
+    teach_again(copied, small_model)
+    assert not path.exists()

@@ -1,6 +1,7 @@
 """A real model behind a real socket, and what goes wrong with servers."""
 
 import socket
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from pride_mm.data.conversation import Message
 from pride_mm.errors import BadSamples, UserError
 from pride_mm.records import Item
 from pride_mm.schema import Turn, load_schema
+from pride_mm.teacher.client import Client
 from pride_mm.teacher.drafting import Drafter, DraftPrompt
 from pride_mm.teacher.local_writer import LocalWriter
 from pride_mm.teacher.remote_writer import RemoteWriter, named_option
@@ -19,11 +21,11 @@ CHAT: list[Message] = [{"role": "user", "content": "Lily lost her toy. She began
 
 @pytest.fixture
 def writer(openai: OpenAIServer) -> RemoteWriter:
-    return RemoteWriter(openai.url, MODEL, KEY, max_tokens=24)
+    return RemoteWriter(Client(openai.url, MODEL, KEY), max_tokens=24)
 
 
-def at(openai: OpenAIServer, place: str, **given: object) -> RemoteWriter:
-    return RemoteWriter(openai.url.replace("/v1", place), MODEL, **{"key": KEY, "max_tokens": 12, **given})  # type: ignore[arg-type]
+def at(openai: OpenAIServer, place: str, **given: Any) -> RemoteWriter:
+    return RemoteWriter(Client(openai.url.replace("/v1", place), MODEL, KEY, **given), max_tokens=12)
 
 
 def test_it_says_what_the_same_model_says_here(writer: RemoteWriter, storyteller: Teacher) -> None:
@@ -53,21 +55,19 @@ def test_an_item_is_drafted_and_what_it_did_not_answer_is_named(openai: OpenAISe
 
 def test_no_key_no_header(openai: OpenAIServer) -> None:
     with pytest.raises(UserError, match=r"refuses the key \(HTTP 401\).*PRIDE_OPENAI_API_KEY"):
-        RemoteWriter(openai.url, MODEL, " ").write(CHAT)
+        RemoteWriter(Client(openai.url, MODEL, " ")).write(CHAT)
     assert "authorization" not in openai.headers[-1]
 
 
 def test_a_wrong_key_is_not_repeated(openai: OpenAIServer) -> None:
     with pytest.raises(UserError, match="HTTP 401") as caught:
-        RemoteWriter(openai.url, MODEL, "sk-secret").write(CHAT)
+        RemoteWriter(Client(openai.url, MODEL, "sk-secret")).write(CHAT)
     assert "secret" not in str(caught.value)
-    with pytest.raises(UserError, match="holds characters that no key has"):
-        RemoteWriter(openai.url, MODEL, "sk\n-ü")
 
 
 def test_another_model_is_named(openai: OpenAIServer) -> None:
     with pytest.raises(UserError, match=r"has no model 'gpt-nothing'.*--model"):
-        RemoteWriter(openai.url, "gpt-nothing", KEY).write(CHAT)
+        RemoteWriter(Client(openai.url, "gpt-nothing", KEY)).write(CHAT)
 
 
 def test_a_busy_server_is_asked_again_when_it_says(openai: OpenAIServer) -> None:
@@ -111,7 +111,7 @@ def test_a_redirect_takes_no_key_along(openai: OpenAIServer) -> None:
 
 def test_silence_ends(openai: OpenAIServer) -> None:
     waited: list[float] = []
-    with pytest.raises(UserError, match=r"stopped answering \(ReadTimeout\).*what is drafted stays"):
+    with pytest.raises(UserError, match=r"stopped answering \(ReadTimeout\).*what is done stays"):
         at(openai, "/slow", timeout=0.1, wait=waited.append).write(CHAT)
     assert waited == [1.0, 2.0, 4.0]
 
@@ -121,19 +121,7 @@ def test_nobody_there() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
         with pytest.raises(UserError, match="No server answers"):
-            RemoteWriter(url, MODEL).write(CHAT)
-
-
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host/v1", "http://", "http://[", "http://me:pw@host/v1"])
-def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(UserError, match="give one like") as caught:
-        RemoteWriter(url, MODEL)
-    assert "pw" not in str(caught.value)
-
-
-def test_an_address_without_a_path_gets_the_usual_one() -> None:
-    assert RemoteWriter("http://127.0.0.1:8000/", MODEL).url == "http://127.0.0.1:8000/v1"
-    assert RemoteWriter(" https://host/api/v1/ ", MODEL).url == "https://host/api/v1"
+            RemoteWriter(Client(url, MODEL)).write(CHAT)
 
 
 @pytest.mark.parametrize(
