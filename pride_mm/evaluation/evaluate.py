@@ -25,6 +25,13 @@ SHOWN = 8
 LEAK_SAMPLES = 8
 
 
+_TEACHERS = {
+    "given": "teacher, with notes",
+    "none": "teacher, without notes",
+    "shuffled": "teacher, with notes of others",
+}
+
+
 @dataclass
 class _Session:
     """One evaluation on its way."""
@@ -39,7 +46,7 @@ class _Session:
         self.schema = self.shards.schema
         self.gold = read_gold(self.shards, self.split, self.bad)
         if not self.gold.keys:
-            raise UserError(f"The split '{self.split}' of {self.shards.folder} has no samples to evaluate on.")
+            raise UserError(f"The split '{self.split}' of {self.shards.place} has no samples to evaluate on.")
         self.train = read_gold(self.shards, "train", self.bad) if self.shards.splits.get("train") else None
         self.reader = self.shards.samples(self.split)
         self.why_no_teacher = ""
@@ -57,7 +64,7 @@ class _Session:
         if served.sha256 != self.schema.served().sha256:
             raise UserError(
                 f"The student of {folder} was trained with another schema ('{served.name}', version {served.version}) "
-                f"than {self.shards.folder} holds: give the shards it was trained on, or train again."
+                f"than {self.shards.place} holds: give the shards it was trained on, or train again."
             )
         examinee = Examinee(student, tokenizer, self.schema, int(settings.get("data.max_response", 64)))
         broken = BadSamples(len(self.reader))
@@ -156,7 +163,7 @@ class _Session:
     def teacher(self, like: metrics.Likelihood) -> Contender | None:
         """The teacher's own likelihood of the gold responses that the students scored, from its cache."""
         try:
-            open_cache(self.shards)
+            record = open_cache(self.shards)
             reader = self.shards.samples(self.split, roles=(), teacher=True)
         except UserError as error:
             self.why_no_teacher = str(error)
@@ -179,7 +186,7 @@ class _Session:
         given = metrics.Likelihood(keys, tuple(self.gold.group_of(keys)), nats, tokens_, sizes_)
         scores = {"perplexity": metrics.perplexity(given), "bits_per_byte": metrics.bits_per_byte(given)}
         return Contender(
-            "teacher, with notes", "teacher", {name: score for name, score in scores.items() if score is not None}
+            _TEACHERS[record.notes], "teacher", {name: score for name, score in scores.items() if score is not None}
         )
 
     def baselines(self) -> list[Contender]:

@@ -4,7 +4,7 @@ Letters: ``B`` batch, ``T`` response tokens, ``V`` vocabulary.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -81,10 +81,10 @@ class Examinee:
         """Negative log-likelihood of each row's response; logits are built for real tokens only, in chunks."""
         rows = response.mask.nonzero()[:, 0].cpu()
         states, ids = hidden[response.mask], response.values[response.mask]
-        weight = self.student.output_weight[: len(self.tokenizer)]
+        head = replace(self.student.head, vocabulary=len(self.tokenizer))
         loss = [
             torch.nn.functional.cross_entropy(
-                (states[at : at + _CHUNK] @ weight.T).float(), ids[at : at + _CHUNK], reduction="none"
+                head.logits(states[at : at + _CHUNK]).float(), ids[at : at + _CHUNK], reduction="none"
             )
             for at in range(0, len(ids), _CHUNK)
         ]

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from pride_mm.config import mistakes
 from pride_mm.errors import UserError
-from pride_mm.media import MediaError, convert_audio, convert_video
-from pride_mm.schema import AudioField, Kind, Media, Role, Schema, Value, VideoField, parse_value
+from pride_mm.media import MediaError, VideoPacking, convert_audio, convert_video
+from pride_mm.schema import AudioField, Kind, Loaded, Media, MediaData, Role, Schema, Value, VideoField, parse_value
+
+_AS_IT_IS = VideoPacking(mode="copy")  # one clip that is decoded once
 
 
 class Request(BaseModel):
@@ -92,13 +94,13 @@ def read_request(model: type[Request], given: Any, folder: Path = Path()) -> Req
     return request.model_copy(update=changes)
 
 
-def load_inputs(schema: Schema, request: Request) -> dict[str, Value | bytes]:
+def load_inputs(schema: Schema, request: Request) -> dict[str, Loaded]:
     """The inputs with their media read and cut, as they would lie in a shard.
 
     Raises:
         UserError: names the field whose media cannot be read, and why.
     """
-    inputs: dict[str, Value | bytes] = {}
+    inputs: dict[str, Loaded] = {}
     allowed = {field.name: field for field in schema.of(Role.INPUT)}
     for name, value in values_of(request).items():
         field = allowed[name]
@@ -106,14 +108,14 @@ def load_inputs(schema: Schema, request: Request) -> dict[str, Value | bytes]:
     return inputs
 
 
-def _read(field: Any, media: Media) -> bytes:
+def _read(field: Any, media: Media) -> MediaData:
     path = Path(media.path)
     if not path.is_file():
         raise UserError(f"{field.label}: no file at {media.path}.")
     try:
         if isinstance(field, VideoField):
-            return convert_video(path, media.start, media.end).data
+            return convert_video(path, _AS_IT_IS, start=media.start, end=media.end).loaded
         assert isinstance(field, AudioField)
-        return convert_audio(path, field.rate, media.start, media.end).data
+        return convert_audio(path, field.rate, start=media.start, end=media.end).loaded
     except MediaError as error:
         raise UserError(f"{field.label}: {path.name} cannot be read: {error}.") from None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pride_mm.errors import UserError
 from pride_mm.files import PARTIAL, write_json
+from pride_mm.training.adapters import merged_state
 
 _PREFIX = "checkpoint-"
 
@@ -64,7 +65,7 @@ def save(run: Path, state: State, student: Any, tokenizer: Any, tensors: dict[st
     partial = final.with_name(final.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_student(partial / "student", student, tokenizer)
+    save_student(partial / "student", student, tokenizer, merged_state(student))
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial / "training.safetensors"
     )

@@ -4,8 +4,8 @@ Letters: ``B`` batch, ``L`` text tokens, ``N`` tokens of a note, ``K`` latents, 
 
 The text attends to the notes in a softmax *of its own* (in a joint one, taking the notes away would
 renormalise all other sources), added through a gate that starts at zero. Fields and rows are dropped
-at random by a generator of this path's own, so that the random numbers of the deploy pass do not depend
-on whether there are notes. A row that is dropped is left to the deploy pass.
+by chances of their own, so that the random numbers of the deploy pass do not depend on whether there are notes.
+A row that is dropped is left to the deploy pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pride_mm.data.batch import Padded
+from pride_mm.precision import wide
 from pride_mm.student.attention import MultiSourceAttention, Resampler
-from pride_mm.student.network import Read
+from pride_mm.student.sources import Read, Sources
+from pride_mm.training.chances import Chances
 
+NOTES = "notes"
 ANNEAL_FROM = 0.8
 """From this part of training on, row dropout rises to one, so that training ends as deployment begins."""
 
@@ -45,7 +48,8 @@ class PrivilegedPath(nn.Module):
         latents: K, the same as the student's, which predicts them.
         field_dropout: chance that a field of a row is not shown, in training.
         row_dropout: chance that a row reads nothing, in training.
-        seed: of this path's own generator, and of its start.
+        seed: of its start.
+        separate: the text reads the notes in a softmax of their own; else they join the other sources.
     """
 
     def __init__(
@@ -58,65 +62,82 @@ class PrivilegedPath(nn.Module):
         seed: int = 0,
         inner: int = 256,
         heads: int = 4,
+        separate: bool = True,
     ) -> None:
         super().__init__()
         self.fields = tuple(fields)
         self.field_dropout, self.row_dropout = field_dropout, row_dropout
-        self.generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.field = nn.Parameter(torch.randn(len(self.fields), width) * 0.02)
             self.resampler = Resampler(width, latents, min(width, inner), heads)
-            self.attention = MultiSourceAttention(width, 1, min(width, inner), heads)
+            self.attention = MultiSourceAttention(width, 1, min(width, inner), heads, latents) if separate else None
+            self.mark = None if separate else nn.Parameter(torch.randn(width) * 0.02)
             self.predict = nn.Linear(width, width, bias=False)
 
-    def encode(self, notes: Mapping[str, Padded], embedding: nn.Module) -> NoteLatents:
+    def shown(self, notes: Mapping[str, Padded], chances: Chances | None = None) -> dict[str, Bool[Tensor, "B N"]]:
+        """Which tokens of each field are shown; all of them where there are no chances."""
+        fields = [name for name in self.fields if name in notes]
+        if not fields:
+            raise ValueError(f"none of the privileged fields {', '.join(self.fields)} is in the batch")
+        masks = {name: notes[name].mask for name in fields}
+        if chances is None or self.field_dropout == 0:
+            return masks
+        kept = {name: chances.of(f"field {name}") >= self.field_dropout for name in fields}
+        return {name: mask & kept[name].to(mask.device)[:, None] for name, mask in masks.items()}
+
+    def encode(self, notes: Mapping[str, Padded], embedding: nn.Module, chances: Chances | None = None) -> NoteLatents:
         """The latents of the notes.
 
         Args:
             notes: token ids ``(B, N)`` by field; a field that is missing counts as absent.
             embedding: the student's, by which the notes are read.
+            chances: in training, by which fields are dropped.
         """
-        tokens, masks = [], []
-        for number, name in enumerate(self.fields):
-            if name not in notes:
-                continue
-            note = notes[name]
-            shown = note.mask & self._kept(len(note.values), self.field_dropout).to(note.mask.device)[:, None]
-            tokens.append(embedding(note.values) + self.field[number])
-            masks.append(shown)
-        if not tokens:
-            raise ValueError(f"none of the privileged fields {', '.join(self.fields)} is in the batch")
-        mask = torch.cat(masks, 1)
+        shown = self.shown(notes, chances)
+        tokens = [embedding(notes[name].values) + self.field[self.fields.index(name)] for name in shown]
+        mask = torch.cat(list(shown.values()), 1)
         return NoteLatents(self.resampler(torch.cat(tokens, 1), mask), mask.any(1))
 
-    def prior_loss(self, predicted: Float[Tensor, "B K D"], notes: NoteLatents) -> Float[Tensor, ""]:
-        """``1 - cos(W z_p, z_q)`` over the rows with notes, no gradient into the notes; zero with a path where none."""
-        target = notes.values.detach()
-        apart = 1 - F.cosine_similarity(self.predict(predicted.float()), target.float(), dim=-1)
-        rows = notes.present.to(apart.dtype)
-        return (apart.mean(1) * rows).sum() / rows.sum().clamp(min=1)
+    def prior_loss(
+        self, predicted: Float[Tensor, "B K D"], notes: NoteLatents, count: float | None = None
+    ) -> Float[Tensor, ""]:
+        """``1 - cos(W z_p, z_q)`` over the rows with notes, no gradient into the notes; zero with a path where none.
 
-    def choose(self, notes: NoteLatents, progress: float = 0.0) -> Int[Tensor, " R"]:
+        ``count`` is what to divide by instead of the rows with notes: theirs of the whole batch, of which this is a
+        part.
+        """
+        target = notes.values.detach()
+        kind = wide(predicted, self.predict.weight)
+        apart = 1 - F.cosine_similarity(self.predict(predicted.to(kind)), target.to(kind), dim=-1)
+        rows = notes.present.to(apart.dtype)
+        return (apart.mean(1) * rows).sum() / max(float(rows.sum()) if count is None else count, 1e-9)
+
+    def choose(
+        self, present: Bool[Tensor, " B"], progress: float = 0.0, chances: Chances | None = None
+    ) -> Int[Tensor, " R"]:
         """The rows that read their notes now; ``progress`` is the part of training that is done."""
         rising = min(1.0, max(0.0, (progress - ANNEAL_FROM) / (1 - ANNEAL_FROM)))
         chance = self.row_dropout + (1 - self.row_dropout) * rising
-        kept = self._kept(len(notes.present), chance).to(notes.present.device)
-        return (notes.present & kept).nonzero().flatten()
+        if chances is not None and chance > 0:
+            present = present & (chances.of("row") >= chance).to(present.device)
+        return present.nonzero().flatten()
+
+    def join(self, notes: NoteLatents, sources: Sources) -> tuple[Read | None, Sources]:
+        """How ``Student.respond`` gets to see the notes: what to read beside the sources, or as one of them."""
+        if self.mark is None:
+            return self.read(notes), sources
+        return None, sources.with_notes(notes.values + self.mark, notes.present, NOTES)
 
     def read(self, notes: NoteLatents) -> Read:
         """What ``Student.respond`` adds to its embeddings: exactly nothing in rows without notes."""
+        assert self.attention is not None
+        attention = self.attention
         mask = notes.present[:, None].expand(-1, notes.values.shape[1])
 
         def added(text: Tensor) -> Tensor:
-            read, _ = self.attention(text, notes.values.to(text.dtype), mask)
+            read, _ = attention(text, notes.values.to(text.dtype), mask)
             # a row without notes would still read the null token
             return torch.where(notes.present[:, None, None], read, 0.0)
 
         return added
-
-    def _kept(self, rows: int, chance: float) -> Tensor:
-        """Which rows are kept; all of them outside training."""
-        if not self.training or chance == 0:
-            return torch.ones(rows, dtype=torch.bool)
-        return torch.rand(rows, generator=self.generator) >= chance

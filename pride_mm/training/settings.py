@@ -1,15 +1,48 @@
 """What a run is: read from ``configs/run/*.toml``, ``--set key=value`` on top."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 from pydantic import Field as Setting
+from pydantic import model_validator
 
 from pride_mm.losses.alignment import DualAlignment
-from pride_mm.schema import Frozen
-from pride_mm.student.config import EncoderSettings
+from pride_mm.schema import Frozen, Kind
+from pride_mm.student.config import EncoderSettings, Fusion
 
 Positive = Annotated[int, Setting(ge=1)]
 Fraction = Annotated[float, Setting(ge=0, le=1)]
+
+
+class LoraSettings(Frozen):
+    """Low-rank adapters in place of a model's own weights.
+
+    Attributes:
+        alpha: what they add is scaled by ``alpha / rank``.
+        targets: last parts of the names of the linear layers that get one, such as q_proj; None is all, but no
+            language model's head.
+    """
+
+    rank: Positive = 16
+    alpha: Positive = 32
+    targets: Annotated[tuple[str, ...], Setting(min_length=1)] | None = None
+    dropout: Annotated[float, Setting(ge=0, lt=1)] = 0.0
+
+
+class AdaptedEncoder(EncoderSettings):
+    """An encoder of a run: trained, frozen with ``trained=false``, or with ``lora`` adapted."""
+
+    lora: LoraSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.lora is not None and not self.trained:
+            raise ValueError("lora trains, and trained=false freezes: leave one of them out")
+        return self
+
+    @property
+    def plain(self) -> EncoderSettings:
+        """Without what only training needs."""
+        return EncoderSettings.model_validate(self.model_dump(exclude={"lora"}))
 
 
 class StudentSettings(Frozen):
@@ -20,7 +53,14 @@ class StudentSettings(Frozen):
         layers: evenly spaced layers kept of the backbone; None keeps all.
         freeze_vocabulary: leave the embedding and the head as the backbone has them; they are more than half of a
             small student's weights, and little data only spoils them.
+        lora: trains low-rank adapters instead of the backbone's weights; not given, all are trained.
+        recompute: the backbone's activations are computed again for the gradient (gradient checkpointing), which
+            takes less memory and a third more time, and changes nothing else.
+        attention_kernel: what computes the backbone's attention; those of flash attention want its package and a GPU.
         latents: latents per source.
+        fusion: how the text gets to see the sources: multi_source, or for comparison joint, hierarchical or concat.
+        attended_layers: layers of the student, from 1 on, before which the text attends to the sources again; before
+            the first it does so anyway.
         video, audio: the encoders.
         system: what the student is told before every dialogue, in training and when it is served.
     """
@@ -28,26 +68,55 @@ class StudentSettings(Frozen):
     backbone: str = "smollm2-135m"
     layers: Positive | None = None
     freeze_vocabulary: bool = True
+    lora: LoraSettings | None = None
+    recompute: bool = False
+    attention_kernel: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
     latents: Positive = 8
-    video: EncoderSettings = EncoderSettings(name="torchvision")
-    audio: EncoderSettings = EncoderSettings(name="logmel")
+    fusion: Fusion = "multi_source"
+    attended_layers: tuple[Positive, ...] = ()
+    video: AdaptedEncoder = AdaptedEncoder(name="torchvision")
+    audio: AdaptedEncoder = AdaptedEncoder(name="logmel")
     system: str = ""
+
+    @property
+    def encoders(self) -> dict[Kind, AdaptedEncoder]:
+        """By the kind of media."""
+        return {Kind.VIDEO: self.video, Kind.AUDIO: self.audio}
 
 
 class DataSettings(Frozen):
-    """How samples become batches. Lengths in tokens."""
+    """How samples become batches. Lengths in tokens.
+
+    Attributes:
+        batch_size: samples a batch on each rank; with ``tokens``, at most.
+        at_once: samples that go through the student at a time; None is the whole batch. Less takes less memory and more
+            time, and gives the same gradient.
+        tokens: makes batches of about this many tokens, padding counted, out of samples of about equal length.
+        weights: of several sets of shards, in passes an epoch: with 0.5 an epoch holds half of a set. Not given, all 1.
+        features_gib: disk in the run's folder for what frozen encoders make of media, which is then encoded once; not
+            given, each epoch encodes it again.
+        workers: processes that read and decode.
+        max_bad: samples that may be left out because they cannot be read or decoded.
+    """
 
     batch_size: Positive = 8
+    at_once: Positive | None = None
+    tokens: Positive | None = None
     max_context: Positive = 192
     max_response: Positive = 48
     max_note: Positive = 64
+    weights: tuple[Annotated[float, Setting(ge=1e-6, allow_inf_nan=False)], ...] | None = None
+    features_gib: Annotated[float, Setting(ge=0, allow_inf_nan=False)] = 0.0
     workers: Annotated[int, Setting(ge=0)] = 0
+    max_bad: Annotated[int, Setting(ge=0)] = 0
 
 
 class OptimSettings(Frozen):
     """AdamW with a linear warm-up and a cosine decay to a tenth.
 
-    ``fresh_lr`` is for what starts from nothing (encoders, attention, heads); ``lr`` for the backbone.
+    ``fresh_lr`` is for what starts from nothing (encoders, attention, heads); ``lr`` for the backbone. ``norms_every``:
+    in one of so many steps, the norm of each term's gradient is logged, which costs another step; 0 never.
+    ``precision``: what the student computes in while it is trained; weights and losses stay in float32.
     """
 
     lr: Annotated[float, Setting(gt=0)] = 2e-4
@@ -56,6 +125,8 @@ class OptimSettings(Frozen):
     warmup: Annotated[int, Setting(ge=0)] = 10
     clip: Annotated[float, Setting(gt=0)] = 1.0
     epochs: Positive = 4
+    norms_every: Annotated[int, Setting(ge=0)] = 100
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 class PrivilegedSettings(Frozen):

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from jaxtyping import install_import_hook
 
-STUDENT = [f"pride_mm.student.{name}" for name in ("attention", "audio", "encoders", "folder", "network", "video")]
+STUDENT = [
+    f"pride_mm.student.{name}"
+    for name in ("attention", "audio", "clips", "deeper", "encoders", "folder", "network", "sources", "video")
+]
 install_import_hook(["pride_mm.losses", *STUDENT], "beartype.beartype")
 
 from pride_mm.data.shards import ShardSet  # noqa: E402
@@ -55,14 +58,18 @@ def _items(data: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def bare_shards(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     """Shards with notes on all items but two, and no teacher's cache."""
-    from pipelines.pack import pack
+    from pipelines.pack import PackSettings, pack
+    from pride_mm.media import VideoPacking
 
     work = tmp_path_factory.mktemp("packed")
     items = _items(data_dir)
     notes = [{"item": item["id"], "privileged": {"situation": NOTE, "expression": 1}} for item in items[2:]]
     for name, lines in (("items", items), ("privileged", notes)):
         (work / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    pack([work / "items.jsonl"], load_schema("pride"), work / "shards", [work / "privileged.jsonl"], max_bad=0)
+    settings = PackSettings(video=VideoPacking(mode="copy"))
+    pack(
+        [work / "items.jsonl"], load_schema("pride"), work / "shards", [work / "privileged.jsonl"], settings, max_bad=0
+    )
     return work / "shards"
 
 

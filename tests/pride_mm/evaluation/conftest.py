@@ -42,14 +42,16 @@ def _item(key: str, group: str, inputs: Any, targets: Any, split: str) -> dict[s
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    from pipelines.pack import pack
+    from pipelines.pack import PackSettings, pack
+    from pride_mm.media import VideoPacking
 
     work = tmp_path_factory.mktemp("shards")
     items = _items(data_dir)
     notes = [{"item": item["id"], "privileged": {"situation": NOTE, "expression": 1}} for item in items[:6]]
     for name, lines in (("items", items), ("privileged", notes)):
         (work / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    pack([work / "items.jsonl"], load_schema("pride"), work / "out", [work / "privileged.jsonl"], max_bad=0)
+    settings = PackSettings(video=VideoPacking(mode="copy"))
+    pack([work / "items.jsonl"], load_schema("pride"), work / "out", [work / "privileged.jsonl"], settings, max_bad=0)
     return work / "out"
 
 

@@ -53,7 +53,7 @@ def test_perplexity_is_that_of_plain_cross_entropy(found: Evaluation, runs: list
         ids = torch.cat([batch.inputs["dialogue"].values, response.values], 1)
         sources = student.encode(batch.inputs)
         with torch.no_grad():
-            logits = student(ids, latents=sources.latents, latents_mask=sources.mask).logits[:, :-1]
+            logits = student(ids, **student.remember(sources)).logits[:, :-1]
         count = int(response.mask.sum())
         nats += float(torch.nn.functional.cross_entropy(logits[0, -count:], ids[0, -count:], reduction="sum"))
         tokens += count
@@ -149,7 +149,7 @@ def test_what_is_no_run_is_refused(opened: ShardSet, tmp_path: Path, runs: list[
 
 def test_a_student_of_another_schema_is_refused(opened: ShardSet, runs: list[Path]) -> None:
     later = opened.schema.model_copy(update={"version": 2})
-    other = ShardSet(opened.folder, opened.manifest.model_copy(update={"contract": later}))
+    other = ShardSet(opened.storage, opened.manifest.model_copy(update={"contract": later}))
     with pytest.raises(UserError, match="was trained with another schema"):
         evaluate(runs[:1], other, "test")
 

@@ -7,16 +7,34 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import ViTConfig, ViTModel
 
 from pride_mm.data.shards import ShardSet
-from pride_mm.errors import UserError
+from pride_mm.errors import BadSamples, TooManyBadSamples, UserError
 from pride_mm.losses.alignment import DualAlignment
 from pride_mm.student import load_student
+from pride_mm.student.backbone import cut_layers, load_backbone
+from pride_mm.teacher.cache import teach
+from pride_mm.teacher.prompt import Prompt
+from pride_mm.teacher.scoring import Teacher
 from pride_mm.training import checkpoint, loop
 from pride_mm.training.history import read_history
-from pride_mm.training.settings import DataSettings, OptimSettings, RunSettings, StudentSettings
+from pride_mm.training.settings import (
+    AdaptedEncoder,
+    DataSettings,
+    LoraSettings,
+    OptimSettings,
+    RunSettings,
+    StudentSettings,
+)
 
 ALL_TERMS = {"total", "cross_entropy", "reverse_kl", "heads", "mmd", "prior", "privileged"}
+
+
+VIT = {
+    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 32,
+    "patch_size": 16,
+}  # fmt: skip
 
 
 def settings(small_model: Path, **changes: object) -> RunSettings:
@@ -86,8 +104,118 @@ def test_stopped_after_an_epoch_it_ends_as_if_never_stopped(finished, tmp_path, 
     assert terms[0] == terms[1]
 
 
+def test_parts_and_recomputing_change_memory_and_not_the_training(finished, taught, small_model, tmp_path):
+    given = settings(
+        small_model,
+        data=DataSettings(batch_size=5, at_once=2, max_context=96, max_response=12),
+        student=StudentSettings(backbone=str(small_model), layers=2, latents=4, recompute=True),
+    )
+    run = loop.train(given, ShardSet.open(taught), tmp_path).run
+    ours, theirs = ([line["terms"] for line in read_history(one / "metrics.jsonl")] for one in (run, finished))
+    for mine, other in zip(ours, theirs, strict=True):
+        times = {"data_wait"}
+        assert mine.keys() == other.keys()
+        assert {name: mine[name] for name in mine.keys() - times} == pytest.approx(
+            {name: other[name] for name in other.keys() - times}, rel=2e-3, abs=2e-4
+        )
+
+
+def test_norms_of_each_term_and_the_gap_are_in_the_history(finished):
+    lines = read_history(finished / "metrics.jsonl")
+    first, second = [line["terms"] for line in lines if line["split"] == "train"][:2]
+    assert {name for name in first if name.startswith("gradient_norm.")} == {
+        f"gradient_norm.{name}" for name in ("ce", "kd", "heads", "mmd", "prior", "privileged")
+    }
+    assert not any(name.startswith("gradient_norm.") for name in second)
+    valid = next(line["terms"] for line in lines if line["split"] == "valid")
+    assert valid["gap"] == pytest.approx(valid["cross_entropy"] - valid["privileged"], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def with_adapters(tmp_path_factory, taught, small_model):
+    folder = tmp_path_factory.mktemp("lora")
+    torch.manual_seed(0)
+    ViTModel(ViTConfig(**VIT)).save_pretrained(folder / "vit")
+    student = StudentSettings(
+        backbone=str(small_model),
+        layers=2,
+        latents=4,
+        lora=LoraSettings(rank=4, targets=("q_proj", "down_proj")),
+        video=AdaptedEncoder(
+            name="transformers", model=str(folder / "vit"), lora=LoraSettings(rank=2, targets=("q_proj",))
+        ),
+    )
+    given = settings(small_model, student=student, name="lora")
+    return given, loop.train(given, ShardSet.open(taught), folder).run
+
+
+def test_adapters_are_merged_into_what_is_saved_and_nothing_else_of_the_backbone_moves(with_adapters, small_model):
+    folder = checkpoint.checkpoints(with_adapters[1])[-1]
+    plain = load_student(folder / "student")[0]
+    start, kept = cut_layers(load_backbone(small_model)[0], 2)[1], plain.backbone.state_dict()
+    moved = {name for name, value in kept.items() if not torch.equal(value, start[name])}
+    assert moved == {name for name in kept if name.endswith(("q_proj.weight", "down_proj.weight"))}
+    video = plain.encoders["video"].body.state_dict()
+    before = ViTModel.from_pretrained(with_adapters[1].parent / "vit").state_dict()
+    assert [name for name, value in video.items() if not torch.equal(value, before[name])] == [
+        "layers.0.attention.q_proj.weight"
+    ]
+    adapters = [name for name in load_file(folder / "training.safetensors") if name.startswith("adapter.")]
+    assert len(adapters) == 2 * 2 * 2 + 2, "down and up, of two layers and two kinds, and of the encoder's"
+    assert not any("lora" in settings for settings in plain.config.encoders.values())
+
+
+def test_a_run_with_adapters_ends_as_if_never_stopped(with_adapters, tmp_path, taught, monkeypatch):
+    given, finished = with_adapters
+    whole = loop._Session.epoch
+
+    def stopped(self, progress):
+        if self.order.epoch == 1:
+            raise KeyboardInterrupt
+        whole(self, progress)
+
+    monkeypatch.setattr(loop._Session, "epoch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(given, ShardSet.open(taught), tmp_path)
+    monkeypatch.undo()
+    run = loop.train(given, ShardSet.open(taught), tmp_path).run
+    ours, theirs = (load_file(checkpoint.checkpoints(one)[-1] / "training.safetensors") for one in (run, finished))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_adapters_of_no_layer_are_refused_by_name(taught, small_model, tmp_path):
+    lora = LoraSettings(targets=("c_attn",))
+    given = settings(small_model, student=StudentSettings(backbone=str(small_model), layers=2, lora=lora))
+    with pytest.raises(UserError, match=r"student\.lora\.targets c_attn fits no layer: choose of .*q_proj"):
+        loop.train(given, ShardSet.open(taught), tmp_path)
+    audio = AdaptedEncoder(name="logmel", lora=lora)
+    given = settings(small_model, student=StudentSettings(backbone=str(small_model), layers=2, audio=audio))
+    with pytest.raises(UserError, match=r"student\.audio\.lora\.targets c_attn fits no layer: choose of projection"):
+        loop.train(given, ShardSet.open(taught), tmp_path)
+    with pytest.raises(ValueError, match="leave one of them out"):
+        AdaptedEncoder(name="logmel", trained=False, lora=lora)
+
+
+def test_kernels_that_are_not_there_are_refused_by_name(taught, small_model, tmp_path):
+    student = StudentSettings(backbone=str(small_model), layers=1, attention_kernel="flash_attention_2")
+    with pytest.raises(UserError, match=r"attention_kernel=flash_attention_2 is not to be had here .*for sdpa"):
+        loop.train(settings(small_model, student=student), ShardSet.open(taught), tmp_path)
+
+
+def test_kernels_change_no_loss(taught, small_model, tmp_path):
+    found = []
+    for name, more in (("plain", {}), ("changed", {"attention_kernel": "eager"})):
+        student = StudentSettings(backbone=str(small_model), layers=1, latents=4, **more)
+        loss, optim = DualAlignment(kd=0, mmd=0, prior=0, privileged=0), OptimSettings(epochs=1, norms_every=0)
+        given = settings(small_model, student=student, name=name, loss=loss, optim=optim)
+        run = loop.train(given, ShardSet.open(taught), tmp_path).run
+        found.append([line["terms"]["cross_entropy"] for line in read_history(run / "metrics.jsonl")])
+        load_student(checkpoint.student_folder(run))
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
 def test_other_settings_under_the_same_name_are_refused(finished, taught, small_model):
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"these differ: order, seed\)"):
         loop.train(settings(small_model, seed=5), ShardSet.open(taught), finished.parent)
 
 
@@ -110,6 +238,31 @@ def test_plain_training_reads_neither_notes_nor_teacher(tmp_path, bare_shards, s
     assert "prior" not in terms
 
 
+def test_batches_of_a_token_budget_train_and_lengths_are_kept(tmp_path, bare_shards, small_model):
+    plain = DualAlignment(kd=0, mmd=0, prior=0, privileged=0)
+    data = DataSettings(batch_size=8, tokens=240, max_context=96, max_response=12, workers=2)
+    outcome = loop.train(settings(small_model, loss=plain, data=data), ShardSet.open(bare_shards), tmp_path)
+    assert (outcome.run / "lengths.safetensors").is_file()
+    train = [line for line in read_history(outcome.run / "metrics.jsonl") if line["split"] == "train"]
+    assert len(train) == outcome.steps > 2
+    assert not len(outcome.bad)
+
+
+def test_a_clip_that_does_not_decode_is_named_and_bounded(tmp_path, bare_shards, small_model):
+    folder = tmp_path / "shards"
+    shutil.copytree(bare_shards, folder)
+    reader = ShardSet.open(folder).samples("train")
+    clip = next(sample.inputs["video"] for sample in reader if "video" in sample.inputs)
+    for tar in folder.glob("train-*.tar"):
+        tar.write_bytes(tar.read_bytes().replace(clip, bytes(len(clip))))
+    plain = {"loss": DualAlignment(kd=0, mmd=0, prior=0, privileged=0)}
+    with pytest.raises(TooManyBadSamples, match=r"train-000000\.tar: clip: video"):
+        loop.train(settings(small_model, **plain), ShardSet.open(folder), tmp_path)
+    data = DataSettings(batch_size=5, max_context=96, max_response=12, max_bad=1)
+    outcome = loop.train(settings(small_model, name="other", data=data, **plain), ShardSet.open(folder), tmp_path)
+    assert [bad.field for bad in outcome.bad] == ["video"]
+
+
 def test_without_the_teachers_cache_it_says_what_to_do(tmp_path, bare_shards, small_model):
     with pytest.raises(UserError, match="pride teach"):
         loop.train(settings(small_model), ShardSet.open(bare_shards), tmp_path)
@@ -128,3 +281,83 @@ def test_a_half_written_checkpoint_is_taken_for_none(finished, tmp_path):
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(UserError, match="No checkpoint"):
         checkpoint.best(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def with_states(tmp_path_factory: pytest.TempPathFactory, bare_shards: Path, small_model: Path) -> Path:
+    folder = shutil.copytree(bare_shards, tmp_path_factory.mktemp("states") / "shards")
+    shards = ShardSet.open(folder)
+    prompt = Prompt.load(shards.schema, "empathy_reasoning", limit=1024)
+    teach(shards, Teacher(*load_backbone(small_model), top_k=0), prompt, BadSamples(0), "small", 12)
+    return folder
+
+
+def test_cached_states_are_a_teacher_over_the_whole_vocabulary(with_states, taught, small_model, tmp_path):
+    """Its top 16 as buckets are a little less of a divergence than all that it says, to the same student."""
+    first = {}
+    for name, shards in (("states", with_states), ("topk", taught)):
+        run = loop.train(settings(small_model, name=name), ShardSet.open(shards), tmp_path).run
+        first[name] = read_history(run / "metrics.jsonl")[0]["terms"]
+    assert first["topk"]["cross_entropy"] == pytest.approx(first["states"]["cross_entropy"], rel=1e-4)
+    assert 0 < first["topk"]["reverse_kl"] < first["states"]["reverse_kl"]
+
+
+def test_a_temperature_wants_states(with_states, taught, small_model, tmp_path):
+    hot = settings(small_model, loss=DualAlignment(temperature=2.0, privileged=0.0))
+    with pytest.raises(UserError, match="--top-k 0"):
+        loop.train(hot, ShardSet.open(taught), tmp_path)
+    run = loop.train(hot, ShardSet.open(with_states), tmp_path).run
+    assert all(
+        line["terms"]["reverse_kl"] > 0 for line in read_history(run / "metrics.jsonl") if line["split"] == "train"
+    )
+    head = load_file(with_states / "teacher_head.safetensors")["weight"].shape
+    for path in run.rglob("training.safetensors"):
+        assert head not in [tensor.shape for tensor in load_file(path).values()]
+
+
+def test_two_sets_are_mixed_by_weight_and_both_validated(taught, with_states, small_model, tmp_path):
+    one, other = ShardSet.open(taught), ShardSet.open(with_states)
+    plain = DualAlignment(kd=0, mmd=0, prior=0, privileged=0)
+    data = DataSettings(batch_size=5, max_context=96, max_response=12, weights=(1.0, 0.5))
+    run = loop.train(settings(small_model, loss=plain, data=data), [one, other], tmp_path).run
+    lines = [line for line in read_history(run / "metrics.jsonl") if line["split"] == "train"]
+    assert len(lines) == 2 * 5  # 14 and half of 14, by 5
+    alone = loop.train(settings(small_model, name="alone", loss=plain), one, tmp_path).run
+    assert len([line for line in read_history(alone / "metrics.jsonl") if line["split"] == "train"]) == 2 * 3
+
+
+def test_other_shards_under_the_same_name_are_refused(taught, with_states, bare_shards, small_model, tmp_path):
+    plain = DualAlignment(kd=0, mmd=0, prior=0, privileged=0)
+    given = settings(small_model, loss=plain, data=DataSettings(batch_size=5, max_context=96, max_response=12))
+    one, other = ShardSet.open(taught), ShardSet.open(bare_shards)
+    loop.train(given, [one, other], tmp_path)
+    assert loop.train(given, [one, other], tmp_path).resumed
+    for sets in ([one], [one, other, other]):
+        with pytest.raises(UserError, match=r"these differ: order\)"):
+            loop.train(given, sets, tmp_path)
+
+
+def test_sets_that_do_not_fit_each_other_are_refused_by_name(taught, with_states, small_model, tmp_path):
+    sets = [ShardSet.open(taught), ShardSet.open(with_states)]
+    with pytest.raises(UserError, match=r"taught by 'small'.*or with other options: run 'pride teach' alike"):
+        loop.train(settings(small_model), sets, tmp_path)
+    data = DataSettings(batch_size=5, max_context=96, max_response=12, weights=(1.0,))
+    with pytest.raises(UserError, match=r"data\.weights has 1 numbers and there are 2 sets"):
+        loop.train(settings(small_model, name="b", data=data), sets, tmp_path)
+
+
+def test_responses_that_a_teacher_writes_anew_are_measured_anew(bare_shards, small_model, tmp_path):
+    """Two items have no response: first it writes none, then its own, and the same run goes on with them."""
+    folder, measured = tmp_path / "shards", []
+    shutil.copytree(bare_shards, folder)
+    shards = ShardSet.open(folder)
+    prompt, teacher = Prompt.load(shards.schema, "empathy_reasoning", 1024), Teacher(*load_backbone(small_model))
+    data = DataSettings(batch_size=8, tokens=240, max_context=96, max_response=12)
+    for write_missing in (False, True, True):
+        cache = teach(shards, teacher, prompt, BadSamples(0), "small", 12, write_missing=write_missing)
+        assert cache.counts.written == 2 * write_missing
+        run = loop.train(settings(small_model, data=data), shards, tmp_path / "runs").run
+        measured.append(load_file(run / "lengths.safetensors")["lengths"])
+    assert sorted((measured[1] - measured[0]).tolist())[:-2] == [0] * (len(measured[0]) - 2)
+    assert 2 <= int((measured[1] - measured[0]).sum()) <= 24
+    assert measured[2].equal(measured[1])

@@ -9,6 +9,7 @@ from pride_mm.data.batch import Padded
 from pride_mm.schema import load_schema
 from pride_mm.student import Student, load_student, save_student
 from pride_mm.student.backbone import load_backbone
+from pride_mm.training.chances import Chances
 from pride_mm.training.privileged import PrivilegedPath
 
 FIELDS = ("feelings", "situation")
@@ -33,6 +34,10 @@ def ids(seed: int, rows: int = 6, length: int = 5) -> Padded:
     return Padded(torch.randint(3, 500, (rows, length), generator=make), torch.ones(rows, length, dtype=torch.bool))
 
 
+def chances(step: int) -> Chances:
+    return Chances(0, step, tuple(f"k{row}" for row in range(6)))
+
+
 def notes(absent: tuple[int, ...] = ()) -> dict[str, Padded]:
     made = {name: ids(seed) for seed, name in enumerate(FIELDS)}
     for note in made.values():
@@ -51,11 +56,24 @@ def test_rows_without_notes_equal_the_deploy_pass_by_bit(loaded, path):
 
 def test_rows_are_dropped_by_chance_and_never_chosen_without_notes(loaded, path):
     latents = path.encode(notes(absent=(5,)), loaded[0].get_input_embeddings())
-    chosen = [path.choose(latents).tolist() for _ in range(200)]
-    assert {row for rows in chosen for row in rows} == set(latents.present.nonzero().flatten().tolist())
-    share = sum(len(rows) for rows in chosen) / (200 * int(latents.present.sum()))
-    assert 0.4 < share < 0.6
-    assert path.eval().choose(latents).tolist() == latents.present.nonzero().flatten().tolist()
+    chosen = [path.choose(latents.present, chances=chances(step)).tolist() for step in range(200)]
+    assert {row for rows in chosen for row in rows} == {0, 1, 2, 3, 4}
+    assert 0.4 < sum(len(rows) for rows in chosen) / 1000 < 0.6
+    assert path.choose(latents.present).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_chance_belongs_to_sample_step_field_and_seed(loaded, path):
+    embedding, both = loaded[0].get_input_embeddings(), notes()
+    shown = path.shown(both, chances(4))
+    kept = {name: mask.any(1).tolist() for name, mask in shown.items()}
+    assert kept["feelings"] != kept["situation"]
+    assert kept != {name: mask.any(1).tolist() for name, mask in path.shown(both, chances(5)).items()}
+    turned = torch.tensor([5, 4, 3, 2, 1, 0])
+    other = {name: Padded(note.values[turned], note.mask[turned]) for name, note in both.items()}
+    given, again = path.encode(both, embedding, chances(4)), path.encode(other, embedding, chances(4).rows(turned))
+    torch.testing.assert_close(again.values, given.values[turned])
+    dropped = sum(not one for step in range(300) for one in path.shown(both, chances(step))["feelings"].any(1).tolist())
+    assert 0.25 < dropped / 1800 < 0.35
 
 
 def test_the_gate_starts_shut_and_learns(loaded):
@@ -74,7 +92,7 @@ def test_its_chances_leave_all_others_alone(loaded, path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    path.read(path.encode(notes(), loaded[0].get_input_embeddings()))
+    path.read(path.encode(notes(), loaded[0].get_input_embeddings(), chances(0)))
     PrivilegedPath(FIELDS, 64, 8)
     assert torch.equal(torch.rand(3), expected)
 
@@ -106,8 +124,11 @@ def test_the_prior_learns_from_rows_with_notes_and_does_not_pull_the_notes(loade
 
 def test_training_ends_as_deployment_begins(loaded, path):
     latents = path.encode(notes(), loaded[0].get_input_embeddings())
-    assert len(path.choose(latents, progress=1.0)) == 0
-    assert len(path.choose(latents, progress=0.0)) + len(path.choose(latents, progress=0.5)) > 0
+    assert len(path.choose(latents.present, 1.0, chances(1))) == 0
+    assert (
+        path.choose(latents.present, 0.0, chances(1)).tolist() == path.choose(latents.present, 0.5, chances(1)).tolist()
+    )
+    assert len(path.choose(latents.present, 0.0, chances(1))) > 0
 
 
 def test_fields_are_told_apart_and_a_missing_one_counts_as_absent(loaded, path):
