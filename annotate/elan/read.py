@@ -45,7 +45,7 @@ class _Reader:
 
     def __init__(self, path: Path, schema: Schema, bad: BadSamples) -> None:
         self.path, self.schema, self.bad = path, schema, bad
-        self.eaf = _parse(path)
+        self.eaf = parse_elan(path)
         self.properties = {str(name): str(text or "") for name, text in self.eaf.properties}
         self.turns = [number for number, _ in self._aligned(schema.dialogue.name)]
 
@@ -164,7 +164,7 @@ class _Reader:
 _NO_FIELD = "is no FIELD@ANNOTATOR of the schema; left alone"
 
 
-def _parse(path: Path) -> Any:
+def parse_elan(path: Path) -> Any:
     """A file as pympi reads it, once it is sure to be XML without a document type; raises SampleError."""
     from pympi.Elan import Eaf
 

@@ -15,8 +15,10 @@ import av
 import numpy as np
 
 from pride_mm.media.container import MediaError, MediaInfo, audio_stream, opened, probe, video_stream
-from pride_mm.media.convert import check_cut, is_plain
-from pride_mm.media.sound import encode_flac, read_part
+from pride_mm.media.convert import is_plain
+from pride_mm.media.recording import encode_flac
+from pride_mm.media.sound import read_part
+from pride_mm.media.track import check_cut
 
 _SOUNDS = ("aac", "mp3", "mp3float", "flac", "opus", "vorbis")
 _RAW_SOUNDS = ("pcm_s16le", "pcm_u8", "pcm_s24le", "pcm_f32le")
@@ -75,14 +77,12 @@ def _late(source: Path) -> float:
 
 def write_sound(source: Path, target: Path, rate: int, start: float | None, end: float | None) -> None:
     """Write a file's sound as mono FLAC at ``rate`` Hz, whole or from ``start`` to ``end`` seconds."""
-    import torch
-
     info = probe(source)
     if info.audio is None:
         raise MediaError("holds no audio")
     length = max(info.audio.duration, info.video.duration if info.video else 0.0) + max(_late(source), 0.0)
     begin, stop = check_cut(start, end, length)
-    target.write_bytes(encode_flac(torch.from_numpy(read_part(source, rate, begin, stop)), rate))
+    target.write_bytes(encode_flac(read_part(source, rate, begin, stop), rate))
 
 
 def write_video(source: Path, target: Path, start: float | None, end: float | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipelines.cli import demo, evaluate, ingest, label, learn, shards, talk
+from pipelines.cli import demo, evaluate, gate, ingest, label, learn, pack, shards, talk
 from pride_mm.errors import UserError
 from pride_mm.memory import keep_freed_memory
 
@@ -28,7 +28,9 @@ app = typer.Typer(
 )
 demo.register(app)
 ingest.register(app)
+gate.register(app)
 app.add_typer(label.app, name="label")
+pack.register(app)
 shards.register(app)
 learn.register(app)
 evaluate.register(app)

@@ -1,5 +1,6 @@
-"""``pride pack``, ``pride check`` and ``pride show``."""
+"""``pride check``, ``pride show`` and ``pride stats``."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,74 +9,57 @@ import typer
 _SHOWN = 50
 
 
-def pack(
-    items: Annotated[list[Path], typer.Argument(help="Files of items, one JSON object a line.")],
-    out: Annotated[Path, typer.Option(help="Folder of the shards; an older pack in it is replaced.")],
-    schema: Annotated[str, typer.Option(help="Name or path of the schema.")] = "pride",
-    notes: Annotated[
-        list[Path] | None, typer.Option(help="File of notes, from `pride label agree`; may be given again.")
-    ] = None,
-    drafts: Annotated[
-        bool, typer.Option("--drafts", help="Keep notes that are a model's drafts left as they were, marked as such.")
-    ] = False,
-    max_bad: Annotated[int, typer.Option(help="How many bad items and fields are allowed.", min=0)] = 10,
-) -> None:
-    """Pack items and notes into shards: checked, cut, converted, the same bytes each time.
-
-    A broken clip costs its field, not its dialogue; whatever is left out is named and counted. So is a value that is
-    only a model's draft which an annotator left as it was.
-
-    Example: pride pack items.jsonl --notes privileged.jsonl --out shards
-    """
-    from pipelines.cli.terminal import complain, name_bad, progress, say
-    from pipelines.pack import pack as pack_items
-    from pride_mm.schema import load_schema
-
-    with progress("Packing") as tick:
-        result = pack_items(items, load_schema(schema), out, notes or [], max_bad, drafts=drafts, progress=tick)
-    name_bad(result.bad)
-    for name, split in result.manifest.splits.items():
-        lengths = "".join(f", {seconds / 60:.1f} min of {field}" for field, seconds in split.seconds.items())
-        say(f"{name:<6} {split.samples:>7,} samples in {len(split.shards)} shards{lengths}")
-    if result.bad:
-        whole = len(result.bad) - result.fields_left_out
-        say(f"Left out: {whole} items or lines, and {result.fields_left_out} fields of items that were packed.")
-    if result.drafts_left_out:
-        kept = "; --drafts keeps those among the notes, marked" if not drafts else ""
-        say(f"Left out: {result.drafts_left_out} values that are a model's drafts as they were{kept}.")
-    if kept_drafts := sum(result.manifest.drafts.values()):
-        say(f"{kept_drafts} notes are a model's drafts as they were, and marked so beside the notes.")
-    if result.notes_unused:
-        complain(f"{result.notes_unused} notes are on items that were not given.")
-    if result.teacher_removed:
-        complain(f"{result.teacher_removed} teacher tars removed: they fitted other samples. Run `pride teach` again.")
-    say(f"Packed into {out}. Next: pride check {out}")
-
-
 def check(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    shards: Annotated[str, typer.Argument(help="Folder of shards, or the URL of one.")],
+    report: Annotated[Path | None, typer.Option(help="Write all findings here, a JSON object a line.")] = None,
+    max_leaks: Annotated[
+        float, typer.Option(help="Share of a field's notes that may stand in the inputs word for word.", min=0, max=1)
+    ] = 0.5,
 ) -> None:
     """Check shards to the last byte: tars, keys, every member, every clip. Findings exit with 1.
 
-    Example: pride check shards
+    Notes that people quoted in the dialogue are counted; only where more than --max-leaks of a field's notes stand in
+    the inputs is that a finding.
+
+    Example: pride check shards --report findings.jsonl
     """
-    from pipelines.check import check as check_shards
     from pipelines.cli.terminal import complain, progress, say
+    from pipelines.look.check import check as check_shards
+    from pride_mm.errors import SampleError
+    from pride_mm.files import write_text
+
+    shown = 0
+    lines: list[str] = []
+
+    def note(finding: SampleError, kind: str) -> None:
+        if report is not None:
+            tar, _, key = finding.place.partition(": ")
+            found = {"kind": kind, "tar": tar, "key": key or None, "field": finding.field, "reason": finding.reason}
+            lines.append(json.dumps(found, ensure_ascii=False))
+
+    def tell(finding: SampleError) -> None:
+        nonlocal shown
+        shown += 1
+        if shown <= _SHOWN:
+            complain(str(finding))
+        note(finding, "finding")
 
     with progress("Checking") as tick:
-        report = check_shards(shards, progress=tick)
-    for finding in report.findings[:_SHOWN]:
-        complain(str(finding))
-    if len(report.findings) > _SHOWN:
-        complain(f"... and {len(report.findings) - _SHOWN} more")
-    withheld = f" {report.withheld} tars of notes are not at this site." if report.withheld else ""
-    say(f"{report.samples:,} samples in {report.tars} tars: {len(report.findings)} findings.{withheld}")
-    if report.findings:
+        looked = check_shards(shards, tell, lambda leak: note(leak, "leak"), max_leaks, tick)
+    if report is not None:
+        write_text(report, "".join(f"{line}\n" for line in lines))
+    if looked.count > _SHOWN:
+        complain(f"... and {looked.count - _SHOWN:,} more{f', all in {report}' if report else '; --report lists all'}")
+    for name, count in looked.leaked.items():
+        say(f"{name}: {count:,} of {looked.noted[name]:,} notes stand in the inputs word for word.")
+    withheld = f" {looked.withheld} tars of notes are not at this site." if looked.withheld else ""
+    say(f"{looked.samples:,} samples in {looked.tars} tars: {looked.count:,} findings.{withheld}")
+    if looked.count:
         raise typer.Exit(1)
 
 
 def show(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    shards: Annotated[str, typer.Argument(help="Folder of shards, or the URL of one.")],
     key: Annotated[str | None, typer.Argument(help="Key of the sample; the first one where not given.")] = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("sample.html"),
     notes: Annotated[bool, typer.Option("--notes", help="Show the experts' notes, too.")] = False,
@@ -85,7 +69,7 @@ def show(
     Example: pride show shards --out sample.html
     """
     from pipelines.cli.terminal import say
-    from pipelines.show import load, summary, write_sample_page
+    from pipelines.look.show import load, summary, write_sample_page
     from pride_mm.data.shards import ShardSet
     from pride_mm.errors import SampleError, UserError
 
@@ -100,7 +84,31 @@ def show(
     say(f"\nPage: {out}")
 
 
+def stats(
+    shards: Annotated[str, typer.Argument(help="Folder of shards, or the URL of one.")],
+    out: Annotated[Path | None, typer.Option(help="Write a page with pictures, too.")] = None,
+) -> None:
+    """Count what is in shards, split by split: lengths, words, targets, how many notes. Reads no clip and no sound.
+
+    Example: pride stats shards --out stats.html
+    """
+    from pipelines.cli.terminal import progress, say
+    from pipelines.look.stats import gather, table
+    from pride_mm.data.shards import ShardSet
+
+    opened = ShardSet.open(shards)
+    with progress("Counting") as tick:
+        counted = gather(opened, tick)
+    for line in table(counted, opened.schema):
+        say(line)
+    if out is not None:
+        from pipelines.look.stats_page import write_stats_page
+
+        write_stats_page(out, counted, opened.schema, opened.place)
+        say(f"\nPage: {out}")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to ``app``."""
-    for command in (pack, check, show):
+    for command in (check, show, stats):
         app.command()(command)

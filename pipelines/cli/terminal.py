@@ -38,8 +38,8 @@ def name_bad(errors: Iterable[SampleError], shown: int = 20) -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Progress]:
-    """A progress bar on standard error, quiet when that is no terminal."""
+def progress(title: str, shown: bool = True) -> Iterator[Progress]:
+    """A progress bar on standard error, quiet when that is no terminal, or not to be ``shown``."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
@@ -47,7 +47,7 @@ def progress(title: str) -> Iterator[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Bar(*columns, console=err, disable=not sys.stderr.isatty(), transient=False) as bar:
+    with Bar(*columns, console=err, disable=not (shown and sys.stderr.isatty()), transient=False) as bar:
         task = bar.add_task(title, total=None, note="")
 
         def tick(done: int, total: int | None = None, note: str = "") -> None:

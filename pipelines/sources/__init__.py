@@ -4,12 +4,15 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.sources.corpus import Corpus
-from pipelines.sources.mapping import Entry
 from pride_mm.errors import BadSamples, UserError
 from pride_mm.progress import Progress, silent
 from pride_mm.schema import Schema
+
+if TYPE_CHECKING:
+    from pipelines.sources.mapping import Entry
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,15 @@ class Request:
     progress: Progress = silent
 
 
-Read = Callable[[Request, BadSamples], Iterator[Entry]]
+Read = Callable[[Request, BadSamples], Iterator["Entry"]]
 
 _SOURCES = {
     "clips": "pipelines.sources.clips",
     "demo": "pipelines.sources.demo",
-    "empathetic_dialogues": "pipelines.sources.empathetic_dialogues",
+    "dialogues": "pipelines.sources.dialogues",
+    "elan": "pipelines.sources.elan",
+    "label_studio": "pipelines.sources.label_studio",
+    "recordings": "pipelines.sources.recordings",
 }
 
 

@@ -1,45 +1,31 @@
-"""Clips: a manifest (CSV, TSV or JSON lines) beside media files.
+"""Rows that are an item each: a manifest beside media files, or any table that a description maps to the schema.
 
 Without fields in the corpus's description, columns named like the schema's fields are taken.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pipelines.sources import Request
+from pipelines.sources.corpus import TABLE
 from pipelines.sources.mapping import Entry, Mapper
-from pipelines.sources.rows import LINES, TABLES, header, read_rows
-from pride_mm.errors import BadSamples, UserError
+from pipelines.sources.rows import find_parts, shares
+from pride_mm.errors import BadSamples
 
 
 def read(request: Request, bad: BadSamples) -> Iterator[Entry]:
-    """Yield one entry a row of the manifest; a file that isn't there is bad."""
-    manifest = _manifest(request.path)
-    mapper = Mapper(request.corpus, request.schema, bad, manifest.parent)
-    columns = header(manifest)
-    if columns is not None:
-        mapper.check_columns(columns, manifest.name)
+    """Yield one entry a row; a file that isn't there is bad."""
+    parts = find_parts(request.path, request.corpus.table)
     count = 0
-    for row in read_rows(manifest, bad):
-        if count == request.limit:
-            return
-        entry = mapper.entry(row)
-        if entry is not None:
-            count += 1
-            request.progress(count, request.limit)
-            yield entry
-
-
-def _manifest(given: str | None) -> Path:
-    suffixes = ", ".join(TABLES + LINES)
-    if given is None:
-        raise UserError(f"Clips need the path of their manifest: a file ending in {suffixes}, beside the media.")
-    path = Path(given)
-    if path.is_dir():
-        found = sorted(p for p in path.glob("manifest.*") if p.suffix.lower() in TABLES + LINES)
-        if len(found) != 1:
-            raise UserError(f"{path} holds {len(found)} manifests (manifest.csv, .jsonl); give the path of one.")
-        return found[0]
-    if not path.is_file():
-        raise UserError(f"No manifest at {path}: give a file ending in {suffixes}, or the folder that holds it.")
-    return path
+    for part, share in zip(parts, shares(parts, request.limit), strict=True):
+        mapper = Mapper(request, bad, part.folder)
+        if part.columns is not None:
+            mapper.check_columns(part.columns, part.name)
+        taken = 0
+        for row in part.rows(bad):
+            if taken == share:
+                break
+            entry = mapper.entry(row._replace(columns={TABLE: part.name, **row.columns}))
+            if entry is not None:
+                taken, count = taken + 1, count + 1
+                request.progress(count, request.limit)
+                yield entry

@@ -1,15 +1,30 @@
-"""Rows of a CSV or JSON lines file, each with the place a person finds it at."""
+"""Rows of tables, each with the place a person finds it at; never more of them in memory than are looked at.
+
+A table is a CSV or TSV, JSON lines, a JSON array, Parquet, or whatever ``datasets`` opens (see ``hub``). What cannot be
+read is counted by file and line; a JSON array has no lines that mean anything, so its entries are numbered.
+"""
 
 import csv
-from collections.abc import Iterator
+import json
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from pipelines.sources.corpus import Table
+from pipelines.sources.templates import named_split
 from pride_mm.errors import BadSamples, SampleError, UserError
-from pride_mm.records import read_lines
+from pride_mm.records import Split, read_lines
 
 TABLES = (".csv", ".tsv")
 LINES = (".jsonl", ".ndjson")
+ARRAYS = (".json",)
+PARQUET = (".parquet",)
+_SUFFIXES = TABLES + LINES + ARRAYS + PARQUET
+_GIVE = f"give a file ending in {', '.join(_SUFFIXES)}, or the folder that holds it"
+_BATCH = 64  # rows of Parquet at a time: they may hold whole clips
+_DEEPEST = 64  # objects and lists within each other
+_APART = 1000  # rows by which tables that go together may be out of step
 
 
 class Row(NamedTuple):
@@ -20,29 +35,145 @@ class Row(NamedTuple):
     columns: dict[str, Any]
 
 
+class Part(NamedTuple):
+    """A file of rows, or a split of a data set.
+
+    ``size`` is bytes or rows, to share a limit by; ``columns`` are None where each row has its own; ``folder`` is where
+    relative paths in it start.
+    """
+
+    name: str
+    size: int
+    columns: list[str] | None
+    rows: Callable[[BadSamples], Iterator[Row]]
+    folder: Path
+
+
+def find_parts(given: str | None, table: Table) -> list[Part]:
+    """The tables at a path, or of a data set by name; train before valid before test.
+
+    Raises:
+        UserError: there is nothing, or more than one manifest, or no table.
+    """
+    if given is None:
+        raise UserError(f"Clips and tables need the path of their manifest: {_GIVE}.")
+    path = Path(given)
+    if path.is_dir():
+        files = _files(path, table)
+        if files:
+            return [_part(file, table) for file in files]
+    elif path.is_file():
+        return [_part(path, table)]
+    elif path.suffix.lower() in _SUFFIXES or len(path.parts) > 2:
+        raise UserError(f"No manifest at {path}: {_GIVE}.")
+    if path.is_dir() and not any(path.iterdir()):
+        raise UserError(f"{path} holds 0 manifests (manifest.csv, .jsonl, ...): {_GIVE}.")
+    from pipelines.sources.hub import dataset_parts
+
+    return dataset_parts(given)
+
+
+def shares(parts: Sequence[Part], limit: int | None) -> list[int | None]:
+    """How many rows or dialogues each part gives: by its size, and one at least where there are enough."""
+    if limit is None:
+        return [None] * len(parts)
+    left, total, found = limit, sum(part.size for part in parts), list[int | None]()
+    for number in range(len(parts), 0, -1):
+        size = parts[number - 1].size
+        share = left if number == 1 else round(left * size / total) if total else left // number
+        share = min(left, max(share, 1 if limit >= len(parts) else 0))
+        found.append(share)
+        left, total = left - share, total - size
+    return found[::-1]
+
+
+def _files(folder: Path, table: Table) -> list[Path]:
+    if table.files:
+        found = {path for pattern in table.files for path in folder.glob(pattern) if path.is_file()}
+        if not found:
+            raise UserError(f"{folder} holds 0 manifests: no {' or '.join(table.files)} in it; give the path of one.")
+        return sorted(found, key=_rank)
+    manifests = sorted(p for p in folder.glob("manifest.*") if p.suffix.lower() in _SUFFIXES)
+    if len(manifests) > 1:
+        raise UserError(f"{folder} holds {len(manifests)} manifests (manifest.csv, .jsonl, ...); give the path of one.")
+    if manifests:
+        return manifests
+    for suffixes in (LINES, ARRAYS, TABLES, PARQUET):
+        found = {p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file()}
+        if found and not {p.name for p in found} <= {"dataset_info.json", "state.json", "dataset_dict.json"}:
+            return sorted(found, key=_rank)
+    return []
+
+
+def _rank(path: Path) -> tuple[int, str]:
+    return rank(path.stem), path.name
+
+
+def rank(name: str) -> int:
+    """Where a table of this name stands among the splits: those that name none are last."""
+    return [*get_args(Split), None].index(named_split(name))
+
+
+def _part(path: Path, table: Table) -> Part:
+    columns = header(path)
+    beside = {name: path.parent / file for name, file in table.beside.items()}
+    for name, file in beside.items():
+        if not file.is_file():
+            raise UserError(f"No {file.name} beside {path.name}: its rows go with those of {path.name}.")
+        columns = None if columns is None else columns + [f"{name}.{column}" for column in header(file) or ()]
+
+    def rows(bad: BadSamples) -> Iterator[Row]:
+        found = read_rows(path, bad, table.quoted)
+        for name, file in beside.items():
+            found = _joined(found, name, read_rows(file, bad, table.quoted), table.by, bad)
+        return found
+
+    return Part(path.stem, path.stat().st_size, columns, rows, path.parent)
+
+
 def read_rows(path: Path, bad: BadSamples, quoted: bool = True) -> Iterator[Row]:
-    """Yield the rows of a CSV, TSV or JSON lines file; a row that does not fit its header is counted in ``bad``.
+    """Yield the rows of a table; a row that does not fit its header is counted in ``bad``.
 
     Args:
         path: the file; its suffix says what it is.
         bad: where rows that cannot be read go.
         quoted: whether a CSV quotes its cells; without, a quote is a character like any other.
     """
-    if path.suffix.lower() in LINES:
+    suffix = path.suffix.lower()
+    if suffix in LINES or (suffix in ARRAYS and not _is_array(path)):
         for place, record in read_lines(path, bad):
             yield Row(place, int(place.rpartition(":")[2]), record)
-    elif path.suffix.lower() in TABLES:
+    elif suffix in ARRAYS:
+        yield from _read_array(path, bad)
+    elif suffix in TABLES:
         yield from _read_table(path, bad, quoted)
+    elif suffix in PARQUET:
+        yield from _read_parquet(path, bad)
     else:
-        raise UserError(f"{path} is no manifest: give a file that ends in {', '.join(TABLES + LINES)}.")
+        raise UserError(f"{path} is no manifest: give a file that ends in {', '.join(_SUFFIXES)}.")
 
 
 def header(path: Path) -> list[str] | None:
-    """The columns of a table; None for JSON lines, where each line has its own."""
+    """The columns of a table; None for JSON, where each row has its own, and for what cannot be read."""
+    if path.suffix.lower() in PARQUET:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_schema
+
+        try:
+            return list(read_schema(path).names)
+        except (ArrowException, OSError):
+            return None
     if path.suffix.lower() not in TABLES:
         return None
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        return next(csv.reader(file, delimiter=_delimiter(path)), [])
+        try:
+            names = next(csv.reader(file, delimiter=_delimiter(path)), [])
+        except csv.Error as error:
+            raise UserError(f"{path} is no table: its first line is not CSV ({error}).") from None
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise UserError(f"{path} has the column {', '.join(twice)} twice; rename one.")
+    return names
 
 
 def _delimiter(path: Path) -> str:
@@ -55,7 +186,6 @@ def _read_table(path: Path, bad: BadSamples, quoted: bool) -> Iterator[Row]:
             file, delimiter=_delimiter(path), quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
         )
         names = next(reader, [])
-        line = reader.line_num
         while True:
             line, place = reader.line_num + 1, f"{path.name}:{reader.line_num + 1}"
             try:
@@ -67,10 +197,97 @@ def _read_table(path: Path, bad: BadSamples, quoted: bool) -> Iterator[Row]:
                 continue
             if not any(cells):
                 continue
-            if len(cells) < len(names):
-                bad.add(SampleError(place, None, f"{len(cells)} cells for {len(names)} columns"))
-                continue
-            if any(cells[len(names) :]):
+            if len(cells) < len(names) or any(cells[len(names) :]):
                 bad.add(SampleError(place, None, f"{len(cells)} cells for {len(names)} columns"))
                 continue
             yield Row(place, line, dict(zip(names, cells, strict=False)))
+
+
+def _is_array(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+
+
+def _read_array(path: Path, bad: BadSamples) -> Iterator[Row]:
+    """The objects in a JSON array, one after the other."""
+    import ijson
+
+    number = 0
+    with path.open("rb") as file:
+        if file.read(3) != b"\xef\xbb\xbf":
+            file.seek(0)
+        entries = _entries(ijson.basic_parse(file, use_float=True))
+        while True:
+            number += 1
+            place = f"{path.name}: entry {number}"
+            try:
+                record = next(entries)
+            except StopIteration:
+                return
+            except (ijson.JSONError, ValueError):  # its message may show the text around it
+                bad.add(SampleError(place, None, "not JSON, or nested too deep; nothing from here on was read"))
+                return
+            if isinstance(record, dict):
+                yield Row(place, number, record)
+            else:
+                bad.add(SampleError(place, None, "not a JSON object"))
+
+
+def _entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
+    """The entries of an array. ijson's own way to them holds the path to each, gigabytes where many brackets open."""
+    from ijson.common import ObjectBuilder
+
+    depth, builder = 0, ObjectBuilder()
+    for event, value in events:
+        depth -= event in ("end_map", "end_array")
+        inside = depth > 0
+        if inside:
+            builder.event(event, value)
+        depth += event in ("start_map", "start_array")
+        if depth > _DEEPEST:
+            raise ValueError
+        if inside and depth == 1:
+            yield builder.value
+            builder = ObjectBuilder()
+
+
+def _read_parquet(path: Path, bad: BadSamples) -> Iterator[Row]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    number = 0
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for columns in batch.to_pylist():
+                    number += 1
+                    yield Row(f"{path.name}:{number}", number, columns)
+    except (ArrowException, OSError) as error:
+        reason = f"not Parquet ({type(error).__name__}); nothing from here on was read"
+        bad.add(SampleError(f"{path.name}:{number + 1}", None, reason))
+
+
+def _joined(rows: Iterator[Row], name: str, others: Iterator[Row], by: Sequence[str], bad: BadSamples) -> Iterator[Row]:
+    """Each row with the columns of the one that goes with it in another table, in about the same order there."""
+    waiting: OrderedDict[str, deque[Row]] = OrderedDict()
+    held = 0
+
+    def key(row: Row) -> str:
+        return json.dumps([str(row.columns.get(column)) for column in by])
+
+    for row in rows:
+        wanted = key(row)
+        while wanted not in waiting and held < _APART and (other := next(others, None)) is not None:
+            waiting.setdefault(key(other), deque()).append(other)
+            held += 1
+        found = waiting.get(wanted)
+        if not found:
+            bad.add(SampleError(row.place, None, f"no row of '{name}' has the same {', '.join(by)}"))
+            if held >= _APART:  # the oldest was waited for long enough
+                held -= len(waiting.popitem(last=False)[1])
+            continue
+        other = found.popleft()
+        held -= 1
+        if not found:
+            del waiting[wanted]
+        yield row._replace(columns={**row.columns, **{f"{name}.{k}": v for k, v in other.columns.items()}})

@@ -69,10 +69,12 @@ def packed(
     write_lines: Callable[..., Path],
 ) -> Path:
     """The good items, packed; not to be changed."""
-    from pipelines.pack import pack
+    from pipelines.pack import PackSettings, pack
+    from pride_mm.media import VideoPacking
 
     work = tmp_path_factory.mktemp("packed")
     items = write_lines(work / "items.jsonl", clip_items)
     notes = write_lines(work / "privileged.jsonl", note_lines)
-    pack([items], schema, work / "shards", [notes], max_bad=0, shard_samples=5)
+    settings = PackSettings(shard_samples=5, video=VideoPacking(mode="copy"))
+    pack([items], schema, work / "shards", [notes], settings, max_bad=0)
     return work / "shards"

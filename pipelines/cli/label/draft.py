@@ -1,6 +1,5 @@
 """``pride label draft``: a model's drafts, for experts to correct."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,10 +28,10 @@ def writer_of(teacher: str, server: str | None, model: str | None, max_prompt: i
     if bool(server) != bool(model):
         raise UserError("--server and --model go together: where it answers, and which of its models drafts.")
     if server and model:
+        from pride_mm.teacher.client import Client, key_of_environment
         from pride_mm.teacher.remote_writer import RemoteWriter
 
-        key = os.environ.get("PRIDE_OPENAI_API_KEY") or os.environ.get("OPENAI_API_KEY")
-        return RemoteWriter(server, model, key, max_prompt), model
+        return RemoteWriter(Client(server, model, key_of_environment()), max_prompt), model
     from pride_mm.student.backbone import load_backbone
     from pride_mm.teacher.local_writer import LocalWriter
     from pride_mm.teacher.scoring import Teacher as Local

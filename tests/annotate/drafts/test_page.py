@@ -44,9 +44,10 @@ def test_accepted_edited_thrown_away_and_written_without_are_four_records(
     show_drafts(project, task.project, "m-1")
     page = open_task(project.addresses[0])
     page.get_by_text(str(DRAFTED["situation"])).first.wait_for()
-    assert (
-        option(field(page, "Emotion of each turn").locator(".pride-turn").nth(1), "calm").locator("input").is_checked()
-    ), "drafts of each turn, too"
+    # drafts of each turn, too
+    page.wait_for_function(
+        "() => document.querySelectorAll('.pride-turn')[1]?.querySelector('input[name=calm]')?.checked"
+    )
 
     # feelings and the warmth that is needed stay as they are; the situation is edited
     situation = field(page, "Situation *")

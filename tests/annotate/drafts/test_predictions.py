@@ -172,6 +172,7 @@ def test_an_experts_note_is_never_asked_about_nor_drafted_over(
     studio: Studio, pride: Schema, talks: list[Item], title: str, openai: OpenAIServer
 ) -> None:
     """An expert's and a corpus's annotation lie on the server; the model is told nothing of either."""
+    from pride_mm.teacher.client import Client
     from pride_mm.teacher.remote_writer import RemoteWriter
 
     secret = "zebra crossing at midnight"
@@ -182,7 +183,7 @@ def test_an_experts_note_is_never_asked_about_nor_drafted_over(
     project.push(talks, annotations=[expert, corpus])
     prompt, bad = DraftPrompt.load(pride), BadSamples(100)
     fields = [f for f in drafted_fields(pride) if f.kind is Kind.TEXT]
-    drafter = Drafter(prompt, RemoteWriter(openai.url, MODEL, KEY, max_tokens=8), bad)
+    drafter = Drafter(prompt, RemoteWriter(Client(openai.url, MODEL, KEY), max_tokens=8), bad)
     written = write_drafts(project, talks, drafter, fields, version_of(MODEL, prompt, fields))
     assert (written.tasks, written.annotated) == (2, 1), "an expert was faster; a corpus's notes are no expert's"
     asked = json.dumps(openai.seen)

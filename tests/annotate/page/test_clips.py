@@ -17,7 +17,7 @@ from annotate.page.playable import sound_plays, video_plays
 from annotate.server.local import LocalServer, ask
 from annotate.studio import Studio
 from pride_mm.errors import SampleError, UserError
-from pride_mm.media.sound import read_audio
+from pride_mm.media import read_audio
 from pride_mm.records import Item
 from pride_mm.schema import Field, Media, Schema
 

@@ -14,7 +14,22 @@ import typer
 from pipelines.cli import app, run
 
 PRIDE = Path(sys.executable).with_name("pride")
-TOP = {"demo", "ingest", "pack", "check", "show", "teach", "train", "eval", "export", "chat", "predict", "label"}
+TOP = {
+    "demo",
+    "ingest",
+    "gate",
+    "pack",
+    "check",
+    "show",
+    "stats",
+    "teach",
+    "train",
+    "eval",
+    "export",
+    "chat",
+    "predict",
+    "label",
+}
 LABEL = {"serve", "push", "draft", "assist", "order", "pull", "watch", "status", "agree", "adjudicate"} | {
     "experts add", "experts assign", "elan read", "elan write",
 }  # fmt: skip
@@ -91,7 +106,7 @@ def test_help_names_no_command_or_option_that_is_not_there(name: str, capsys: py
     assert run([*name.split(), "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     options = {option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", shown)) <= options | {"--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", shown)) <= options | {"--help"}
     named = re.findall(r"pride ((?:label )?[a-z]+)", shown.partition("Example:")[0].partition("[OPTIONS]")[2])
     assert set(named) <= {" ".join(known.split()[:2]) for known in COMMANDS}
 
@@ -112,8 +127,18 @@ MISTAKES = [
     ("ingest clips", "need the path of their manifest"),
     ("ingest mosi folder", "holds 0 manifests"),
     ("ingest ravdess bytes", "bytes is no manifest: give a file that ends in"),
+    ("gate nope.jsonl --out out", "No file nope.jsonl. `pride ingest` makes"),
+    ("gate items.jsonl --out items.jsonl", "give the kept items another name"),
+    ("gate items.jsonl --out out --set face.share=2", "face.share: .*less than or equal to 1"),
+    ("gate items.jsonl --out out --settings nope", "No quality 'nope': .*default, look"),
     ("pack nope.jsonl --out out", "No file nope.jsonl. `pride ingest` makes"),
     ("pack folder --out out", "No file folder"),
+    ("pack --out out", "Give at least one file of items"),
+    ("pack --only input --out out", "--only takes 'privileged', not 'input'"),
+    ("pack --only privileged --out nope", "No folder nope; `pride pack` makes one"),
+    ("pack items.jsonl --settings nope --out out", "No pack 'nope': .*copy, frames, proxy"),
+    ("pack items.jsonl --set video.mode=nope --out out", "1 mistake in (.|\n)*video.mode"),
+    ("pack items.jsonl --out nope://there/set", "nope://there/set cannot be written to"),
     ("pack half.jsonl --out out", r"Nothing to pack(.|\n)*half.jsonl:1: not JSON"),
     ("pack items.jsonl --notes nope --out out", "No file nope. `pride label agree` makes"),
     ("pack items.jsonl --schema nope --out out", "No schema 'nope'"),
@@ -121,7 +146,7 @@ MISTAKES = [
     ("pack items.jsonl --out bytes", "File exists: bytes. Give another path"),
     *[
         (f"{words} {shards}", said)
-        for words in ("check", "show", "teach", "train plain --shards", "eval folder --shards")
+        for words in ("check", "show", "stats", "teach", "train plain --shards", "eval folder --shards")
         for shards, said in (
             ("nope", "No folder nope; `pride pack` makes one"),
             ("bytes", "No folder bytes"),
@@ -207,7 +232,7 @@ def test_a_bug_is_not_taken_for_a_mistake(monkeypatch: pytest.MonkeyPatch) -> No
     def broken(*_: object, **__: object) -> None:
         raise FileNotFoundError("no path in this one")
 
-    monkeypatch.setattr("pipelines.check.check", broken)
+    monkeypatch.setattr("pipelines.look.check.check", broken)
     with pytest.raises(FileNotFoundError, match="no path in this one"):
         run(["check", "shards"])
 
@@ -216,6 +241,6 @@ def test_stopped_it_exits_130(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.check.check", stopped)
+    monkeypatch.setattr("pipelines.look.check.check", stopped)
     assert run(["check", "shards"]) == 130
     assert "Stopped. Nothing half-written" in capfd.readouterr().err

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import load_source
-from pipelines.sources.corpus import Band, Column, first_of, load_corpus, render, sentence_case
+from pipelines.sources.corpus import Band, Column, Corpus, load_corpus, sentence_case, tidied
+from pipelines.sources.templates import first_of, render
 from pride_mm.config import CONFIGS
 from pride_mm.errors import UserError
 from pride_mm.schema import load_schema
@@ -20,7 +21,7 @@ def test_shipped_descriptions_fit_their_schema(path: Path) -> None:
 
 
 def test_an_unknown_corpus_lists_them() -> None:
-    with pytest.raises(UserError, match="one of: clips, demo, empathetic_dialogues"):
+    with pytest.raises(UserError, match="one of: clips, demo, elan, empathetic_dialogues"):
         load_corpus("nothing")
 
 
@@ -50,3 +51,19 @@ def test_a_number_out_of_the_scale_is_refused() -> None:
 
 def test_capitals_become_a_sentence() -> None:
     assert sentence_case("AND I SAID I'M IN") == "And I said I'm in"
+
+
+def test_words_where_a_number_is_needed_are_not_shown() -> None:
+    with pytest.raises(ValueError, match=r"^not a number, which its bands need$"):
+        Column(bands=(Band(value="low", up_to=3.0),)).mend("a secret")
+
+
+def test_tokenised_text_is_written_as_people_do() -> None:
+    assert tidied("I don ' t know , it ' s ( really ) bad .") == "I don't know, it's (really) bad."
+    assert tidied("Nothing to mend, isn't it?") == "Nothing to mend, isn't it?"
+
+
+def test_inner_columns_have_names_and_an_alias_hides_nothing() -> None:
+    corpus = Corpus(corpus="c", source="clips", aliases={"deep.text": "text", "words": "text"})
+    named = corpus.named({"deep": {"text": "one"}, "words": "two"})
+    assert (named["text"], named["deep"]) == ("one", {"text": "one"})
