@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.losses [--quick]``. Each contender runs forward and backward in a process of its own,
 in turn, with the same numbers; the median over the rounds counts. A peak is what the process grows by over the inputs.
-Reverse KL against a full teacher is what the naive form, TRL and Liger compute; ours does with the
-top 64 and a bucket, which is what training uses.
+All compute reverse KL against the teacher's whole distribution, given its hidden states and head; ``sparse`` is ours
+against its cached top 64 and a bucket, which is what training uses unless it is told else. TRL and Liger are in the
+environment that ``benchmarks/peers.txt`` makes: ``.venv-peers/bin/python -m benchmarks.losses``.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,9 @@ PEERS = {"trl": "trl", "liger": "liger_kernel"}
 def _inputs(rows: int, width: int, vocabulary: int) -> dict[str, Any]:
     import torch
 
-    from pride_mm.losses.reverse_kl import SparseTeacher
+    from pride_mm.head import Head
+    from pride_mm.losses.fused import fused_objective  # noqa: F401 - what an import takes is nobody's peak
+    from pride_mm.losses.teachers import SparseTeacher, StatesTeacher
 
     torch.set_num_threads(2)
     make = torch.Generator().manual_seed(0)
@@ -41,27 +45,31 @@ def _inputs(rows: int, width: int, vocabulary: int) -> dict[str, Any]:
     with torch.no_grad():
         parts = [SparseTeacher.from_logits(part @ weight.T, TOP_K) for part in teacher_hidden.split(128)]
     teacher = SparseTeacher(*(torch.cat([getattr(p, f) for p in parts]) for f in ("ids", "log_probs", "log_tail")))
-    return {"hidden": hidden, "weight": weight, "teacher_hidden": teacher_hidden, "labels": labels, "teacher": teacher}
+    return {
+        "hidden": hidden, "weight": weight, "teacher_hidden": teacher_hidden, "labels": labels, "sparse": teacher,
+        "ours": StatesTeacher(teacher_hidden, Head(weight.detach())),
+    }  # fmt: skip
 
 
-def _ours(given: dict[str, Any]) -> None:
+def _fused(given: dict[str, Any], teacher: str) -> None:
     import torch
 
+    from pride_mm.head import Head
     from pride_mm.losses.fused import fused_objective
 
     mask = torch.ones_like(given["labels"], dtype=torch.bool)
     fused_objective(
-        given["hidden"], given["weight"], given["labels"], mask, given["teacher"], ce_weight=0.0
+        given["hidden"], Head(given["weight"]), given["labels"], mask, given[teacher], ce_weight=0.0
     ).total.backward()
 
 
 def _naive(given: dict[str, Any]) -> None:
     import torch
 
-    from pride_mm.losses.reverse_kl import reverse_kl
+    from pride_mm.losses.plain import full_divergence
 
     teacher = given["teacher_hidden"] @ given["weight"].detach().T
-    reverse_kl(given["hidden"] @ given["weight"].T, teacher, torch.ones(len(teacher))).backward()
+    full_divergence(given["hidden"] @ given["weight"].T, teacher, torch.ones(len(teacher))).backward()
 
 
 def _trl(given: dict[str, Any]) -> None:
@@ -81,8 +89,12 @@ def _liger(given: dict[str, Any]) -> None:
 
 
 CONTENDERS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "ours": _ours, "naive": _naive, "trl": _trl, "liger": _liger,
-}  # fmt: skip
+    "ours": partial(_fused, teacher="ours"),
+    "sparse": partial(_fused, teacher="sparse"),
+    "naive": _naive,
+    "trl": _trl,
+    "liger": _liger,
+}
 
 
 def _give_back() -> None:
@@ -131,19 +143,21 @@ def bf16_gradient_error() -> float:
     """Relative error of our gradient from bf16 inputs near the teacher, against float64 of the same inputs."""
     import torch
 
+    from pride_mm.head import Head
     from pride_mm.losses.fused import fused_objective
-    from pride_mm.losses.reverse_kl import SparseTeacher, bucket_reverse_kl
+    from pride_mm.losses.plain import full_divergence
+    from pride_mm.losses.teachers import LogitsTeacher
 
     make = torch.Generator().manual_seed(0)
     hidden = torch.randn(256, 128, generator=make).bfloat16()
     weight = (torch.randn(4096, 128, generator=make) * 0.2).bfloat16()
     exact = hidden.double() @ weight.double().T
     near = exact + 0.05 * torch.randn(exact.shape, generator=make, dtype=torch.float64)
-    teacher = SparseTeacher.from_logits(near, TOP_K)
     mask = torch.ones(256, dtype=torch.bool)
     half, double = hidden.clone().requires_grad_(), hidden.double().requires_grad_()
-    fused_objective(half, weight, torch.zeros(256, dtype=torch.long), mask, teacher, ce_weight=0.0).total.backward()
-    bucket_reverse_kl(double @ weight.double().T, teacher, mask.double()).backward()
+    labels = torch.zeros(256, dtype=torch.long)
+    fused_objective(half, Head(weight), labels, mask, LogitsTeacher(near), ce_weight=0.0).total.backward()
+    full_divergence(double @ weight.double().T, near, mask.double()).backward()
     assert half.grad is not None
     assert double.grad is not None
     return float((half.grad.double() - double.grad).norm() / double.grad.norm())
@@ -161,7 +175,7 @@ def main() -> None:
             runs[name].append(_run(name, size))
     memory = {name: statistics.median(peak for peak, _ in found) for name, found in runs.items()}
     seconds = {name: statistics.median(spent for _, spent in found) for name, found in runs.items()}
-    print(f"N={size[0]} D={size[1]} V={size[2]}, float32, forward and backward, top {TOP_K} for ours")
+    print(f"N={size[0]} D={size[1]} V={size[2]}, float32, forward and backward, top {TOP_K} for sparse")
     print(f"{'':8}{'peak MiB':>12}{'CPU s':>10}")
     for name in CONTENDERS:
         print(
@@ -169,9 +183,11 @@ def main() -> None:
         )
     ratios = {"bf16_gradient_error": round(bf16_gradient_error(), 5)}
     for name in here:
-        if name != "ours":
+        if name not in ("ours", "sparse"):
             ratios[f"memory_vs_{name}"] = round(memory["ours"] / memory[name], 4)
             ratios[f"cpu_vs_{name}"] = round(seconds["ours"] / seconds[name], 4)
+    ratios["sparse_memory_vs_naive"] = round(memory["sparse"] / memory["naive"], 4)
+    ratios["sparse_cpu_vs_naive"] = round(seconds["sparse"] / seconds["naive"], 4)
     machine = f"{platform.machine()}, {multiprocessing.cpu_count()} cores"
     print(json.dumps({"benchmark": "losses", "ratios": ratios, "machine": machine, "versions": _versions()}))
 
