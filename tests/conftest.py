@@ -1,6 +1,7 @@
 """What all tests share: where the real data is, and shapes checked at run time."""
 
 import contextlib
+import faulthandler
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,34 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+_TERMINAL = pytest.StashKey[int]()
+_TRY, _TEST = 240.0, 900.0  # seconds
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TERMINAL] = os.dup(sys.__stderr__.fileno())  # before pytest takes it
+    faulthandler.enable(config.stash[_TERMINAL])
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Twice more at most, and said: Label Studio's page and Ray's processes lose races that are not ours to win."""
     for item in items:
         if any(item.get_closest_marker(name) for name in ("browser", "cluster")):
             item.add_marker(pytest.mark.flaky(reruns=2))
+            item.add_marker(pytest.mark.timeout(_TRY, func_only=True))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the process, with the stack of each thread, where a test with its fixtures and tries doesn't end.
+
+    The clock of pytest-timeout stops at the first failure: what hangs after one would hang for ever.
+    """
+    faulthandler.dump_traceback_later(_TEST, exit=True, file=item.config.stash[_TERMINAL])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

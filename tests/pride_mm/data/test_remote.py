@@ -11,7 +11,7 @@ from pride_mm.data.storage import ReadSettings
 from pride_mm.errors import UserError
 from tests.pride_mm.data.range_server import RangeServer, serving
 
-ONCE = ReadSettings(retries=0, timeout=0.5)
+ONCE = ReadSettings(retries=0, timeout=20)
 DATA = bytes(range(256)) * 40
 
 
@@ -68,7 +68,7 @@ def test_a_server_that_is_silent_and_one_that_is_not_there(server: RangeServer) 
     with pytest.raises(
         UserError, match=r"x\.bin could not be read, tried 1 times \(\w*Timeout\w*\): check the network"
     ):
-        Remote(server.url, ONCE).read("x.bin")
+        Remote(server.url, ReadSettings(retries=0, timeout=0.5)).read("x.bin")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}/x"
