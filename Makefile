@@ -37,10 +37,8 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# What failed beside other tests is tried once more, alone; both runs stay to be seen.
 test: setup lint
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile || \
-	  $(VENV)/bin/python -m pytest --last-failed
+	.ci/tests
 
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header \
