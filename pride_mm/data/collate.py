@@ -17,6 +17,7 @@ from pride_mm.data.conversation import fit_turns, response_ids, tokenizer_sha256
 from pride_mm.data.render import render
 from pride_mm.data.shards import Sample
 from pride_mm.data.teaching import Lesson, stack
+from pride_mm.data.vocabularies import Translation
 from pride_mm.errors import SampleError, UserError
 from pride_mm.media import MediaError, read_audio, read_frames
 from pride_mm.schema import AudioField, ChoiceField, Field, Kind, Loaded, Role, ScaleField, Schema, VideoField, classes
@@ -158,11 +159,13 @@ class Collator:
         inputs: makes the inputs; its tokenizer serves the rest too.
         max_response: tokens of a response, its end included; past that it is cut, and counted in ``cut``.
         max_note: tokens of one privileged field, likewise.
+        translation: of a teacher with another tokenizer.
     """
 
     inputs: InputCollator
     max_response: int = 64
     max_note: int = 64
+    translation: Translation | None = None
     cut: int = 0
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
@@ -172,13 +175,14 @@ class Collator:
     def prepare(self, sample: Sample) -> Prepared:
         """Tokenise and decode one sample; raises as a call does."""
         schema, lesson = self.inputs.schema, self._lesson(sample)
+        response = self._response(sample, lesson)
         return Prepared(
             key=sample.key,
             context=self._context(sample),
-            response=self._response(sample, lesson),
+            response=response,
             labels={field.name: _class_of(field, sample.targets.get(field.name)) for field in schema.heads},
             notes=None if sample.privileged is None else {f.name: self._note(f, sample) for f in schema.privileged},
-            lesson=lesson,
+            lesson=self._translated(sample, lesson, response),
             # last, because it costs most
             media={field.name: self._read(field, sample) for field in schema.of(Role.INPUT, *_MEDIA)},
         )
@@ -231,16 +235,24 @@ class Collator:
 
     def _response(self, sample: Sample, lesson: Lesson | None) -> list[int]:
         text = sample.targets.get(self.inputs.schema.response.name)
+        if text is None and self.translation is not None and lesson is not None:
+            text = lesson.text
         if text is None:
             return lesson.response_ids.tolist() if lesson is not None else []
         ids, cut = response_ids(self.inputs.tokenizer, str(text), self.max_response)
         self.cut += cut
-        if lesson is not None and lesson.response_ids.tolist() != ids:
+        if lesson is not None and self.translation is None and lesson.response_ids.tolist() != ids:
             raise UserError(
                 f"The teacher's cache of '{sample.key}' scored other tokens than the student reads: another "
                 f"tokenizer, another response or another length. Run 'pride teach' again."
             )
         return ids
+
+    def _translated(self, sample: Sample, lesson: Lesson | None, response: list[int]) -> Lesson | None:
+        if lesson is None or self.translation is None:
+            return lesson
+        text = sample.targets.get(self.inputs.schema.response.name)
+        return self.translation.lesson(lesson, response, lesson.text if text is None else str(text))
 
     def _lesson(self, sample: Sample) -> Lesson | None:
         if sample.teacher is None:

@@ -26,6 +26,7 @@ _STORED = {
     "log_probs": torch.float16,
     "log_tail": torch.float32,  # it cannot be recovered from rounded log-probabilities
     "scale": torch.float32,
+    "starts": torch.int32,
 }
 FP8 = torch.float8_e4m3fn
 _FP8_MAX = 448.0
@@ -46,7 +47,10 @@ class Lesson:
         is a scale: in float8 (e4m3), to be multiplied by it.
         gold_log_probs: log-probability of the scored token itself.
         features: the last hidden states, averaged over the response.
+        starts: the byte of the response's text at which each token begins, as ``token_starts`` has it.
+        text: the response, where the teacher wrote it.
         asked: SHA-256 of who was asked what; what is asked again in the same words need not be answered again.
+        counts: which tokens it says something of; None is all. Not stored.
     """
 
     response_ids: Int[Tensor, " T"]
@@ -58,7 +62,10 @@ class Lesson:
     log_tail: Float[Tensor, " T"] | None = None
     states: Float[Tensor, "T D"] | None = None
     scale: Float[Tensor, " T"] | None = None
+    starts: Int[Tensor, " T"] | None = None
+    text: str = ""
     asked: str = "0" * 64
+    counts: Bool[Tensor, " T"] | None = None
 
     def in_fp8(self) -> Self:
         """With states of half the size, each row scaled to the range of float8."""
@@ -82,8 +89,9 @@ class Lesson:
             stored["states"] = self.states.to(torch.bfloat16 if self.scale is None else FP8).contiguous()
         if self.ids is not None:
             stored |= _packed(self.ids)
-        about = {"written": torch.tensor([self.written]), "asked": torch.tensor(list(bytes.fromhex(self.asked)))}
-        return save(stored | {name: one.to(torch.uint8) for name, one in about.items()})
+        about = {"written": [self.written], "asked": list(bytes.fromhex(self.asked))}
+        about |= {"text": list(self.text.encode())} if self.text else {}
+        return save(stored | {name: torch.tensor(one, dtype=torch.uint8) for name, one in about.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -92,10 +100,11 @@ class Lesson:
             tensors = load(data)
             written = bool(tensors.pop("written").item())
             asked = bytes(tensors.pop("asked").tolist()).hex()
+            text = bytes(tensors.pop("text", torch.zeros(0)).byte().tolist()).decode()
             low, high = (tensors.pop(name, None) for name in _IDS)
             if low is not None:
                 tensors["ids"] = low.int() if high is None else low.int() | high.int() << 16
-            return cls(written=written, asked=asked, **tensors)
+            return cls(written=written, asked=asked, text=text, **tensors)
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"not what a teacher wrote ({type(error).__name__})") from None
 
@@ -130,7 +139,7 @@ def stack(lessons: Sequence[Lesson | None], length: int) -> Teaching | None:
     mask: Bool[Tensor, "B T"] = torch.zeros(rows, length, dtype=torch.bool)
     for row, lesson in enumerate(lessons):
         if lesson is not None:
-            mask[row, : len(lesson.response_ids)] = True
+            mask[row, : len(lesson.response_ids)] = True if lesson.counts is None else lesson.counts
     features = join("features")
     assert features is not None
     return Teaching(

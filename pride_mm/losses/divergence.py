@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pride_mm.schema import Frozen
 
-Name = Literal["reverse_kl", "forward_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl"]
+Name = Literal["reverse_kl", "forward_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "universal"]
 
 
 class Divergence(Frozen):
@@ -24,7 +24,9 @@ class Divergence(Frozen):
 
     ``reverse_kl`` KL(p || q), which seeks modes; ``forward_kl`` KL(q || p); ``jensen_shannon`` with equal weights;
     ``skewed_kl`` KL(q || a q + (1 - a) p) and ``skewed_reverse_kl`` KL(p || (1 - a) q + a p) of DistiLLM
-    (arXiv 2402.03898), ``a`` being ``skew``, which the others don't use.
+    (arXiv 2402.03898), ``a`` being ``skew``, which the others don't use. ``universal`` is sum |p - q|, both sorted
+    by size and so of any two vocabularies (universal logit distillation, arXiv 2402.12030, equation 3); whoever calls
+    it has sorted them.
     """
 
     name: Name = "reverse_kl"
@@ -32,6 +34,8 @@ class Divergence(Frozen):
 
     def of(self, log_p: Float[Tensor, "N O"], log_q: Float[Tensor, "N O"]) -> Float[Tensor, " N"]:
         """The divergence of each row, by autograd as large as its inputs: what `take` is held against."""
+        if self.name == "universal":
+            return (log_p.exp() - log_q.exp()).abs().sum(-1)
         log_mixture = self._mixture(log_p, log_q)
         loss = torch.zeros_like(log_p[:, 0])
         for weight, one, other in self._sum(log_p, log_q, log_mixture):
@@ -51,6 +55,10 @@ class Divergence(Frozen):
             p = log_p.exp_()
             slope = ratio.mul_(p)
             return p, slope, slope.sum(-1)
+        if self.name == "universal":
+            p = log_p.exp_()
+            apart = p - log_q.exp_()
+            return p, p * apart.sign(), apart.abs().sum(-1)
         if self.name == "forward_kl":
             ratio = log_q - log_p
             q = log_q.exp_()

@@ -95,6 +95,8 @@ def fused_objective(
             f"Temperature {temperature} does not fit a top-k cache, whose log-probabilities are at temperature 1: "
             "set the temperature to 1, or teach with hidden states (pride teach --top-k 0)."
         )
+    if divergence.name == "universal" and teacher is not None and not isinstance(teacher, SparseTeacher):
+        raise UserError("The universal divergence compares the likeliest tokens: give it a top-k, or choose another.")
     assert chunk > 0, chunk
     assert temperature > 0, temperature
     if teacher is None:
@@ -290,9 +292,13 @@ def _buckets(
     teacher_log = torch.where(on, teacher.log_probs.to(logits.dtype), 0.0)
     teacher_tail = torch.where(on[:, 0], teacher.log_tail.to(logits.dtype), 0.0).clamp(min=LOWEST_LOG_MASS)[:, None]
     ids = torch.where(on, teacher.ids, torch.arange(teacher.ids.shape[1], device=logits.device))
+    if divergence.name == "universal":
+        ids = logits.topk(ids.shape[1], -1).indices
+    absent = ids < 0
+    ids = torch.where(absent, ids.amax(-1, keepdim=True), ids)  # one that is there: nothing is added to it
     highest = logits.amax(-1, keepdim=True)
     shifted_label = logits.gather(1, label) - highest
-    inside = logits.gather(1, ids) - highest
+    inside = torch.where(absent, LOWEST_LOG_MASS, logits.gather(1, ids) - highest)
     masses = logits.sub_(highest).exp_()
     inside_mass = inside.exp()
     # The tail is summed by itself: one minus the rest would cancel.
@@ -304,6 +310,6 @@ def _buckets(
     inward = pull[:, None] - force[:, None] * slope.sum(-1, keepdim=True)
     # within the tail, the slope is shared as the mass is
     masses.mul_(inward / total + force[:, None] * slope[:, -1:] / safe_tail)
-    masses.scatter_(1, ids, p[:, :-1] * inward + force[:, None] * slope[:, :-1])
+    masses.scatter_add_(1, ids, p[:, :-1] * inward + force[:, None] * slope[:, :-1])
     masses.scatter_add_(1, label, -pull[:, None])
     return (total.log() - shifted_label).squeeze(1), losses

@@ -52,10 +52,13 @@ def bucket_divergence(
     if not len(rows):
         return student_logits[:0].sum()
     logits, teacher = student_logits[rows], teacher.rows(rows)
+    ids = teacher.ids
+    if divergence.name == "universal":
+        ids = logits.topk(ids.shape[-1], -1).indices
     log_total = logits.logsumexp(-1)
-    student, theirs = logits.gather(-1, teacher.ids) - log_total[:, None], teacher.log_probs
-    if teacher.ids.shape[-1] < logits.shape[-1]:
-        tail = logits.scatter(-1, teacher.ids, -torch.inf).logsumexp(-1) - log_total
+    student, theirs = logits.gather(-1, ids) - log_total[:, None], teacher.log_probs
+    if ids.shape[-1] < logits.shape[-1]:
+        tail = logits.scatter(-1, ids, -torch.inf).logsumexp(-1) - log_total
         student = torch.cat([student, tail[:, None]], -1)
         theirs = torch.cat([theirs, teacher.log_tail[:, None].clamp(min=LOWEST_LOG_MASS)], -1)
     return (weights[rows] * divergence.of(student, theirs)).sum() / weights[rows].sum()

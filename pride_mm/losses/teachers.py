@@ -23,6 +23,9 @@ class SparseTeacher:
     ``log_tail`` is the log of the mass outside the top ``K``, as cached: it cannot be recovered from rounded
     log-probabilities. Nothing is renormalised and nothing is cut off: both leave the student's mass
     outside the top ``K`` free. A divergence over the buckets is never above the one over the vocabulary.
+
+    An id of -1 is a token of a teacher of another tokenizer that the student hasn't got: its mass is in ``log_tail``,
+    and its own log-probability the lowest there is. Each row that counts has another one.
     """
 
     ids: Int[Tensor, "N K"]

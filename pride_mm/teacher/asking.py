@@ -17,6 +17,7 @@ from pride_mm.data.conversation import response_ids
 from pride_mm.data.shards import Sample
 from pride_mm.data.tar import index_tar, read_members
 from pride_mm.data.teaching import MEMBER, Lesson
+from pride_mm.data.vocabularies import token_starts
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.progress import Progress
 from pride_mm.schema import Frozen
@@ -163,11 +164,18 @@ class Asking:
         self._tick(len(batch))
 
     def _take(self, task: _Task, lesson: Lesson, lessons: dict[str, Lesson]) -> None:
-        lessons[task.sample.key] = lesson
+        lessons[task.sample.key] = self._spelt(task, lesson)
         self.scored += 1
         self.written += lesson.written
         self.noted += bool(task.sample.privileged)
         self.response_tokens += len(lesson.response_ids)
+
+    def _spelt(self, task: _Task, lesson: Lesson) -> Lesson:
+        """With what a student of another tokenizer needs: where the tokens begin, and the text that was written."""
+        tokenizer, ids = self.teacher.tokenizer, lesson.response_ids.tolist()
+        text = tokenizer.decode(ids, skip_special_tokens=True).strip() if lesson.written else ""
+        starts = token_starts(tokenizer, ids, text or str(task.sample.targets.get(self.response, "")))
+        return replace(lesson, starts=torch.tensor(starts), text=text)
 
     def gain(self, heard: Sequence[tuple[Sample, Lesson]]) -> Gain | None:
         """What the notes of these samples were worth to these lessons; None where there is none."""

@@ -19,6 +19,7 @@ from pride_mm.data.manifest import TEACHER, TEACHER_RECORD, ShardRecord, TarReco
 from pride_mm.data.shards import Sample, ShardSet
 from pride_mm.data.tar_writer import write_tar
 from pride_mm.data.teaching import MEMBER, Lesson
+from pride_mm.data.vocabularies import spellings, spellings_to_bytes
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.files import write_bytes, write_json
 from pride_mm.head import Head
@@ -41,6 +42,7 @@ from pride_mm.teacher.scoring import AnyTeacher, Served
 
 RECORD = TEACHER_RECORD
 HEAD = "teacher_head.safetensors"
+VOCABULARY = "teacher_vocabulary.json"
 _ROLES = (Role.INPUT, Role.TARGET, Role.PRIVILEGED)
 HIGH_GAIN = 0.4
 """Nats a token above which reverse KL no longer finds the best student without notes (its optimum is a geometric mean
@@ -58,6 +60,7 @@ class CacheRecord(Frozen):
     weights_sha256: str | None
     server: Served | None = None
     tokenizer_sha256: str
+    vocabulary_sha256: str
     prompt_sha256: str
     schema_sha256: str
     privileged_fields: tuple[str, ...]
@@ -72,12 +75,19 @@ class CacheRecord(Frozen):
     shards: dict[str, str]
     tars: dict[str, TarRecord]
 
+    def shares_tokens(self, tokenizer: Any) -> bool:
+        """Whether its ids mean the same strings to this tokenizer."""
+        return tokenizer_sha256(tokenizer) == self.tokenizer_sha256
+
 
 def open_cache(shards: ShardSet, tokenizer: Any = None, max_response: int | None = None) -> CacheRecord:
-    """The record of a complete cache that fits the shards and, where given, a student's tokenizer.
+    """The record of a complete cache that fits the shards and, where given, a student's tokenizer and length.
+
+    A student of another tokenizer learns from the teacher's top-k only, and its length is its own.
 
     Raises:
-        UserError: there is none, it isn't complete, or it belongs to other shards, another vocabulary or length.
+        UserError: there is none, it isn't complete, it belongs to other shards or another length, or is of hidden
+            states, of which only a student of its tokenizer can learn.
     """
     again = f"Run 'pride teach {shards.place}' again."
     data = shards.storage.read(RECORD)
@@ -94,10 +104,12 @@ def open_cache(shards: ShardSet, tokenizer: Any = None, max_response: int | None
     tars = [(tar_name(shard, f".{TEACHER}"), tar) for shard, tar in record.tars.items()]
     for name, _ in shards.storage.missing(tars):
         raise UserError(f"{name} is missing or has another size than it was written with. {again}")
-    if tokenizer is not None and tokenizer_sha256(tokenizer) != record.tokenizer_sha256:
+    if tokenizer is not None and not record.shares_tokens(tokenizer):
+        if record.top_k:
+            return record
         raise UserError(
-            f"Teacher '{record.teacher}' and the student have other vocabularies: their token ids don't mean the same "
-            f"strings. Choose a student's backbone of the teacher's family, or teach with a teacher of the student's."
+            f"Teacher '{record.teacher}' and the student have other vocabularies, and hidden states make probabilities "
+            f"of the teacher's only. Run 'pride teach' with --top-k 64, or choose a backbone of the teacher's family."
         )
     if max_response is not None and max_response != record.max_response:
         raise UserError(
@@ -124,6 +136,27 @@ def open_head(shards: ShardSet, record: CacheRecord) -> Head | None:
     tensors = load(data)
     soft_cap = float(tensors["soft_cap"]) or None
     return Head(tensors["weight"], tensors.get("bias"), scale=float(tensors["scale"]), soft_cap=soft_cap)
+
+
+def open_vocabulary(shards: ShardSet, record: CacheRecord) -> bytes:
+    """What the teacher's ids spell, as ``Translation.of`` takes it.
+
+    Raises:
+        UserError: it is missing or another one.
+    """
+    data = shards.storage.read(VOCABULARY)
+    if data is None or hashlib.sha256(data).hexdigest() != record.vocabulary_sha256:
+        raise UserError(
+            f"{shards.place}/{VOCABULARY}, which says what the teacher's ids spell, is missing or another teacher's. "
+            f"Run 'pride teach {shards.place}' again."
+        )
+    return data
+
+
+def _write_vocabulary(folder: Path, tokenizer: Any) -> str:
+    data = spellings_to_bytes(spellings(tokenizer))
+    write_bytes(folder / VOCABULARY, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _write_head(folder: Path, head: Head) -> str:
@@ -168,7 +201,7 @@ def teach(
     Raises:
         UserError: another rank has ended, or doesn't write into the same folder; or as the teacher.
     """
-    for old in (shards.folder / RECORD, shards.folder / HEAD):
+    for old in (shards.folder / RECORD, shards.folder / HEAD, shards.folder / VOCABULARY):
         old.unlink(missing_ok=True)
     weights = teacher.weights_sha256()
     asker = Asker(
@@ -193,6 +226,7 @@ def teach(
         weights_sha256=weights,
         server=teacher.server,
         tokenizer_sha256=asker.tokenizer,
+        vocabulary_sha256=_write_vocabulary(shards.folder, teacher.tokenizer),
         prompt_sha256=prompt.sha256,
         schema_sha256=shards.schema.sha256,
         privileged_fields=tuple(field.name for field in shards.schema.privileged),

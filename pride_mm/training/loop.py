@@ -126,6 +126,7 @@ class _Session:
             InputCollator(schema, self.tokenizer, settings.student.system, settings.data.max_context),
             settings.data.max_response,
             settings.data.max_note,
+            material.translation,
         )
         corpora, data = material.train(), settings.data
         mix = Mix(corpora.described, settings.seed)

@@ -8,11 +8,12 @@ from typing import Any
 
 from pride_mm.data.corpora import Corpora
 from pride_mm.data.shards import ShardReader, ShardSet
+from pride_mm.data.vocabularies import Translation
 from pride_mm.errors import UserError
 from pride_mm.head import Head
 from pride_mm.losses.alignment import NOTE_TERMS, POOLED
 from pride_mm.schema import Role, Schema
-from pride_mm.teacher.cache import CacheRecord, open_cache, open_head
+from pride_mm.teacher.cache import CacheRecord, open_cache, open_head, open_vocabulary
 from pride_mm.training.settings import RunSettings
 
 
@@ -23,6 +24,7 @@ class Material:
     Attributes:
         caches: of each set, all the same teacher's; none where no term wants one.
         head: makes logits of the teacher's states, where these are cached.
+        translation: of what a teacher with another tokenizer said.
     """
 
     sets: tuple[ShardSet, ...]
@@ -30,6 +32,7 @@ class Material:
     roles: tuple[Role, ...]
     caches: tuple[CacheRecord, ...]
     head: Head | None
+    translation: Translation | None
 
     @classmethod
     def gather(cls, settings: RunSettings, sets: Sequence[ShardSet], tokenizer: Any) -> "Material":
@@ -45,7 +48,7 @@ class Material:
                 "in the order of --shards."
             )
         caches: list[CacheRecord] = []
-        head = None
+        head = translation = None
         if loss.uses("kd", *POOLED):
             caches = [open_cache(shards, tokenizer, settings.data.max_response) for shards in sets]
             for shards, other in zip(sets, caches, strict=True):
@@ -61,13 +64,23 @@ class Material:
                     f"{used}, or run 'pride teach' without --server."
                 )
             head = open_head(sets[0], caches[0])
+            sorted_only = loss.divergence == "universal"
+            if not caches[0].shares_tokens(tokenizer):
+                spelt = None if sorted_only else open_vocabulary(sets[0], caches[0])
+                translation = Translation.of(tokenizer, spelt)
+            if sorted_only and loss.uses("kd") and head is not None:
+                raise UserError(
+                    "loss.divergence=universal compares the likeliest tokens, and hidden states are cached: choose "
+                    "another divergence, or run 'pride teach' with --top-k 64."
+                )
             if loss.uses("kd") and loss.temperature != 1.0 and head is None:
                 raise UserError(
                     f"loss.temperature={loss.temperature} does not fit a top-k cache, whose log-probabilities are at "
                     "temperature 1: set it to 1, or run 'pride teach --top-k 0', which caches hidden states."
                 )
         notes = [Role.PRIVILEGED] if loss.uses(*NOTE_TERMS) else []
-        return cls(tuple(sets), tuple(weights), (Role.INPUT, Role.TARGET, *notes), tuple(caches), head)
+        roles = (Role.INPUT, Role.TARGET, *notes)
+        return cls(tuple(sets), tuple(weights), roles, tuple(caches), head, translation)
 
     @property
     def schema(self) -> Schema:
@@ -99,4 +112,12 @@ class Material:
 def _teacher(record: CacheRecord) -> tuple[Any, ...]:
     """What must be the same for one student to learn from several caches."""
     whose = record.weights_sha256 or record.server
-    return whose, record.prompt_sha256, record.notes, record.top_k, record.fp8, record.head_sha256
+    return (
+        whose,
+        record.tokenizer_sha256,
+        record.prompt_sha256,
+        record.notes,
+        record.top_k,
+        record.fp8,
+        record.head_sha256,
+    )

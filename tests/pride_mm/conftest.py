@@ -73,6 +73,27 @@ def bare_shards(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Pat
     return work / "shards"
 
 
+@pytest.fixture(scope="session")
+def other_family(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """A random small model with a byte-level vocabulary of its own, learnt from real dialogues."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
+    with (data_dir / "empathetic_dialogues" / "train.jsonl").open() as file:
+        said = [turn["text"] for line, _ in zip(file, range(500), strict=False) for turn in json.loads(line)["turns"]]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=["<start>", "<end>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(said, trainer)
+    folder = tmp_path_factory.mktemp("other-family")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<start>", eos_token="<end>")
+    fast.save_pretrained(folder)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(fast), **shape)).save_pretrained(folder)
+    return folder
+
+
 def teach_small(folder: Path, small_model: Path, max_response: int = 12) -> None:
     shards = ShardSet.open(folder)
     teacher = Teacher(*load_backbone(small_model), top_k=16)

@@ -11,7 +11,7 @@ from pride_mm.head import Head, LowRank
 from pride_mm.losses.divergence import Divergence
 from pride_mm.losses.fused import fused_objective
 from pride_mm.losses.plain import bucket_divergence, full_divergence
-from pride_mm.losses.teachers import LogitsTeacher, SparseTeacher, StatesTeacher
+from pride_mm.losses.teachers import LOWEST_LOG_MASS, LogitsTeacher, SparseTeacher, StatesTeacher
 
 
 def case(rows: int = 11, width: int = 6, vocabulary: int = 17, k: int = 4, seed: int = 0, dtype=torch.float64):
@@ -215,6 +215,59 @@ def test_every_divergence_to_a_sparse_teacher_equals_autograd(divergence, k, chu
     cross_entropy = F.cross_entropy(logits[label_mask], labels[label_mask])
     kd = bucket_divergence(logits, teacher, kd_mask.to(logits.dtype), divergence)
     same(fused, (ce * cross_entropy + 1.3 * kd, cross_entropy, kd), (hidden, weight))
+
+
+UNIVERSAL = Divergence(name="universal")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 17), st.integers(1, 12), st.integers(0, 99))
+def test_the_universal_divergence_is_of_sorted_probabilities(k, chunk, seed):
+    hidden, weight, labels, label_mask, teacher, kd_mask = case(k=k, seed=seed)
+    fused = fused_objective(
+        hidden, Head(weight), labels, label_mask, teacher, kd_mask, UNIVERSAL, kd_weight=1.3, chunk=chunk
+    )
+    logits = hidden @ weight.T
+    ours = logits.softmax(-1).sort(-1, descending=True).values
+    theirs = torch.cat([teacher.log_probs.exp(), teacher.log_tail.exp()[:, None]], 1)
+    ours = torch.cat([ours[:, :k], ours[:, k:].sum(-1, keepdim=True)], 1)
+    kd = (ours - theirs).abs().sum(-1)[kd_mask].mean()
+    torch.testing.assert_close(kd, bucket_divergence(logits, teacher, kd_mask.double(), UNIVERSAL))
+    cross_entropy = F.cross_entropy(logits[label_mask], labels[label_mask])
+    same(fused, (cross_entropy + 1.3 * kd, cross_entropy, kd), (hidden, weight))
+
+
+def test_the_universal_divergence_knows_no_ids_and_is_nothing_for_equals():
+    hidden, weight, labels, label_mask, _, kd_mask = case()
+    logits = (hidden @ weight.T).detach()
+    same_masses = SparseTeacher.from_logits(logits[:, torch.randperm(17)], 4)
+    fused = fused_objective(hidden, Head(weight), labels, label_mask, same_masses, kd_mask, UNIVERSAL)
+    assert float(fused.divergence) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(UserError, match="give it a top-k"):
+        fused_objective(hidden, Head(weight), labels, label_mask, LogitsTeacher(logits), kd_mask, UNIVERSAL)
+
+
+@settings(max_examples=30, deadline=None)
+@given(WHICH, st.integers(2, 17), st.integers(0, 99))
+def test_a_token_that_the_student_lacks_is_as_if_in_the_tail(divergence, k, seed):
+    hidden, weight, labels, label_mask, teacher, kd_mask = case(k=k, seed=seed)
+    keep = k // 2
+    within = SparseTeacher(
+        teacher.ids[:, :keep],
+        teacher.log_probs[:, :keep],
+        torch.cat([teacher.log_probs[:, keep:], teacher.log_tail[:, None]], 1).logsumexp(1),
+    )
+    place = torch.randperm(k, generator=torch.Generator().manual_seed(seed))
+    ids, log_probs = teacher.ids.clone(), teacher.log_probs.clone()
+    ids[:, keep:], log_probs[:, keep:] = -1, LOWEST_LOG_MASS
+    lacking = SparseTeacher(ids[:, place], log_probs[:, place], within.log_tail)
+    one, other = (
+        fused_objective(hidden, Head(weight), labels, label_mask, said, kd_mask, divergence)
+        for said in (within, lacking)
+    )
+    torch.testing.assert_close(one.divergence, other.divergence, atol=1e-12, rtol=1e-10)
+    gradients = [torch.autograd.grad(loss.total, (hidden, weight)) for loss in (one, other)]
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)

@@ -85,8 +85,7 @@ def test_a_cache_that_does_not_fit_is_refused_by_name(taught, tmp_path, small_mo
     with pytest.raises(UserError, match="up to 12 tokens, the run reads up to 13"):
         cache.open_cache(shards, tokenizer, 13)
     tokenizer.add_tokens(["<another>"])
-    with pytest.raises(UserError, match="other vocabularies"):
-        cache.open_cache(shards, tokenizer)
+    assert cache.open_cache(shards, tokenizer, 13), "a student of other tokens learns from the likeliest ones"
     folder = tmp_path / "shards"
     shutil.copytree(taught, folder)
     record = json.loads((folder / "teacher.json").read_text())
@@ -94,6 +93,12 @@ def test_a_cache_that_does_not_fit_is_refused_by_name(taught, tmp_path, small_mo
     (folder / "teacher.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="packed anew"):
         cache.open_cache(ShardSet.open(folder))
+    (folder / "teacher.json").write_text(json.dumps({**record, "shards": cache._identities(shards), "top_k": 0}))
+    with pytest.raises(UserError, match=r"other vocabularies.*--top-k 64"):
+        cache.open_cache(ShardSet.open(folder), tokenizer)
+    (folder / "teacher_vocabulary.json").write_text("[]")
+    with pytest.raises(UserError, match=r"teacher_vocabulary\.json.*another teacher's"):
+        cache.open_vocabulary(ShardSet.open(folder), cache.open_cache(shards))
     (folder / "teacher.json").write_text("{")
     with pytest.raises(UserError, match="not the record"):
         cache.open_cache(ShardSet.open(folder))

@@ -361,3 +361,24 @@ def test_responses_that_a_teacher_writes_anew_are_measured_anew(bare_shards, sma
     assert sorted((measured[1] - measured[0]).tolist())[:-2] == [0] * (len(measured[0]) - 2)
     assert 2 <= int((measured[1] - measured[0]).sum()) <= 24
     assert measured[2].equal(measured[1])
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "universal"])
+def test_a_student_of_another_family_learns_from_the_teacher(taught, small_model, other_family, tmp_path, divergence):
+    """Of other tokens; what the teacher wrote is distilled, too."""
+    many = OptimSettings(epochs=20, warmup=2, fresh_lr=1e-2, lr=1e-2)
+    loss = DualAlignment(ce=0.0, divergence=divergence, privileged=0.0, prior=0.0, mmd=0.1)
+    student = StudentSettings(backbone=str(other_family), latents=4, freeze_vocabulary=False)
+    given = settings(small_model, student=student, loss=loss, optim=many)
+    run = loop.train(given, ShardSet.open(taught), tmp_path).run
+    terms = [line["terms"] for line in read_history(run / "metrics.jsonl") if line["split"] == "train"]
+    first, last = (sum(one[divergence] for one in part) for part in (terms[:3], terms[-3:]))
+    assert 0 < last < 0.9 * first
+    assert {"mmd", divergence} <= set(terms[0])
+
+
+def test_a_teacher_of_states_has_no_likeliest_tokens_to_compare(with_states, small_model, tmp_path):
+    with pytest.raises(UserError, match="universal compares the likeliest"):
+        loop.train(
+            settings(small_model, loss=DualAlignment(divergence="universal")), ShardSet.open(with_states), tmp_path
+        )
