@@ -6,6 +6,8 @@ last one. The best checkpoint is chosen by the validation loss *without* notes.
 
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,6 +112,8 @@ class _Session:
         if settings.student.recompute:
             student.backbone.activation_checkpointing_enable({"use_reentrant": False})
         _choose_kernel(student, settings.student.attention_kernel)
+        if settings.student.compile:
+            _compile(student)
         if settings.student.freeze_vocabulary:
             student.get_input_embeddings().requires_grad_(False)
             student.get_output_embeddings().requires_grad_(False)
@@ -264,6 +268,16 @@ def _choose_kernel(student: Student, kernel: str) -> None:
         raise UserError(
             f"student.attention_kernel={kernel} is not to be had here ({reason}): leave it out for sdpa."
         ) from None
+
+
+def _compile(student: Student) -> None:
+    """Once for all lengths and batch sizes; names of parameters stay as they are."""
+    compilers = os.environ.get("CXX", "c++"), "g++", "clang++", "cl"
+    if not any(shutil.which(compiler) for compiler in compilers):
+        raise UserError("student.compile wants a C++ compiler, and none is found here: install g++, or leave it out.")
+    # the norm of each term's gradient goes back through one graph several times
+    torch._functorch.config.donated_buffer = False
+    student.backbone.base_model.compile(dynamic=True)
 
 
 def _encoders(settings: RunSettings, schema: Schema) -> dict[str, EncoderSettings]:

@@ -196,6 +196,28 @@ def test_adapters_of_no_layer_are_refused_by_name(taught, small_model, tmp_path)
         AdaptedEncoder(name="logmel", trained=False, lora=lora)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+def test_compiled_it_trains_the_same(taught, small_model, tmp_path):
+    losses, student = {}, StudentSettings(backbone=str(small_model), layers=1, latents=4)
+    for compiled in (False, True):
+        given = settings(
+            small_model, name=f"compiled-{compiled}", student=student.model_copy(update={"compile": compiled})
+        )
+        run = loop.train(given, ShardSet.open(taught), tmp_path).run
+        losses[compiled] = [line["terms"]["total"] for line in read_history(run / "metrics.jsonl")]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    student, *_ = load_student(checkpoint.student_folder(run))
+    assert not [name for name, _ in student.named_parameters() if "orig_mod" in name]
+
+
+def test_without_a_compiler_nothing_is_compiled(taught, small_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    compiled = StudentSettings(backbone=str(small_model), compile=True)
+    with pytest.raises(UserError, match=r"wants a C\+\+ compiler.*install g\+\+"):
+        loop.train(settings(small_model, student=compiled), ShardSet.open(taught), tmp_path)
+
+
 def test_kernels_that_are_not_there_are_refused_by_name(taught, small_model, tmp_path):
     student = StudentSettings(backbone=str(small_model), layers=1, attention_kernel="flash_attention_2")
     with pytest.raises(UserError, match=r"attention_kernel=flash_attention_2 is not to be had here .*for sdpa"):
