@@ -53,6 +53,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         faulthandler.cancel_dump_traceback_later()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why what passed in a later try failed in an earlier one."""
+    for report in terminalreporter.getreports("rerun"):
+        said = [line for line in report.longreprtext.splitlines() if line.startswith("E ")] or [""]
+        terminalreporter.write_line(f"{report.nodeid} was tried again: {said[0].removeprefix('E ').strip()}")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The real data: ``PRIDE_DATA``, or the folder ``shared/data`` beside the checkout."""

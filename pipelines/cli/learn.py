@@ -208,6 +208,9 @@ def train(
         outcome = train_run(settings, [ShardSet.open(place) for place in shards], out, tick)
     name_bad(outcome.bad)
     resumed = ", resumed" if outcome.resumed else ""
+    if not outcome.finished:
+        say(f"{outcome.run}: asked to stop, and saved at step {outcome.steps}{resumed}. Run the same command to go on.")
+        return
     say(
         f"{outcome.run}: {outcome.steps} steps{resumed}; validation loss without notes {outcome.score:.3f} at its best."
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pride_mm.data.batch import Batch, Padded, Teaching
 from pride_mm.head import Head
-from pride_mm.losses.alignment import NOTE_TERMS, POOLED, correct, count_targets, feature_projection, heads_loss
+from pride_mm.losses.alignment import NOTE_TERMS, POOLED, TERMS, correct, count_targets, feature_projection, heads_loss
 from pride_mm.losses.divergence import Divergence
 from pride_mm.losses.fused import FusedLoss, fused_objective
 from pride_mm.losses.mmd import mmd, pooled_states
@@ -338,6 +338,18 @@ class Distillation(nn.Module):
             with_notes = float(self._fused(batch, response, noted, 1.0, 0.0, counts).cross_entropy)
             found |= {"privileged": (with_notes, tokens), "gap": (entropy - with_notes, tokens)}
         return found
+
+    @property
+    def term_names(self) -> list[str]:
+        """What ``forward`` and ``gradient_norms`` may name, on any batch."""
+        divergence = self.loss.divergence
+        return list(dict.fromkeys(["total", "cross_entropy", divergence, f"privileged_{divergence}", *TERMS]))
+
+    @property
+    def measured_names(self) -> list[str]:
+        """What ``measure`` may name."""
+        heads = (f"accuracy.{name}" for name in self.student.target_heads)
+        return ["cross_entropy", *heads, "heads", "privileged", "gap"]
 
     def groups(self, optim: OptimSettings) -> list[dict[str, Any]]:
         """Parameter groups: the backbone at ``lr``, what starts from nothing at ``fresh_lr``."""

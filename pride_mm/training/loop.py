@@ -1,42 +1,37 @@
-"""The training loop: one process on one device; stopped anywhere, it goes on.
+"""The training loop, on one process or on as many as torchrun or ``accelerate launch`` start.
 
-A checkpoint is written at the end of each epoch; running the same command again continues from the
-last one. The best checkpoint is chosen by the validation loss *without* notes.
+Stopped anywhere, it goes on from its newest checkpoint when it is run again: what is by chance in a step depends on
+the seed and the step alone, the data on their position. The best checkpoint is chosen by the validation loss
+*without* notes.
 """
 
 import json
 import math
-import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 
 from pride_mm.data.batch import Batch
-from pride_mm.data.batches import Batches, Budget
-from pride_mm.data.collate import Collator, InputCollator
-from pride_mm.data.corpora import measure_lengths
-from pride_mm.data.loader import Loader
-from pride_mm.data.mix import Mix
-from pride_mm.data.shards import ShardReader, ShardSet
+from pride_mm.data.shards import ShardSet
 from pride_mm.errors import BadSamples, UserError
-from pride_mm.files import write_json
 from pride_mm.progress import Progress, silent
-from pride_mm.schema import Schema
-from pride_mm.student import EncoderSettings, Student
-from pride_mm.student.backbone import load_backbone
+from pride_mm.student import save_student
 from pride_mm.training import checkpoint
-from pride_mm.training.adapters import add_adapters
-from pride_mm.training.distillation import Distillation
-from pride_mm.training.features import FeatureCache
+from pride_mm.training.adapters import merged_state
+from pride_mm.training.checkpoint import UNKNOWN, State
 from pride_mm.training.history import History
-from pride_mm.training.material import Material
+from pride_mm.training.ranks import sum_over_ranks
+from pride_mm.training.session import Session
 from pride_mm.training.settings import RunSettings
 from pride_mm.training.step import take_gradient
+from pride_mm.training.stopping import Stop
+
+NOT_FINITE = "not_finite.jsonl"
 
 
 @dataclass(frozen=True)
@@ -48,12 +43,13 @@ class Outcome:
     score: float
     resumed: bool
     bad: BadSamples
+    finished: bool = True
 
 
 def train(
     settings: RunSettings, shards: ShardSet | Sequence[ShardSet], out: Path, progress: Progress = silent
 ) -> Outcome:
-    """Train one student.
+    """Train one student, until it is done or a scheduler asks for the machine (SIGTERM, SIGUSR1).
 
     Args:
         settings: the run.
@@ -63,223 +59,210 @@ def train(
         progress: called after each step.
 
     Raises:
-        UserError: settings of another run under this name, or a tar or cache that is missing or does not fit.
+        UserError: settings of another run under this name, a tar or cache that is missing or does not fit, a loss that
+            is no number, or a checkpoint that cannot be written.
     """
     run, sets = out / settings.name, [shards] if isinstance(shards, ShardSet) else list(shards)
-    accelerator = Accelerator(gradient_accumulation_steps=1)
-    torch.manual_seed(settings.seed)
-    session = _Session(settings, sets, run, accelerator)
-    resumed = session.resume()
-    while session.order.epoch < settings.optim.epochs:
-        session.epoch(progress)
-    return Outcome(run, session.step, checkpoint.read_state(checkpoint.best(run)).score, resumed, session.loader.bad)
+    # a rank may have no row with notes, or no clip
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    session = Session.build(settings, sets, run, accelerator)
+    loop = _Loop(session, run)
+    resumed = loop.resume()
+    with Stop() as stop:
+        try:
+            loop.go(stop, progress)
+        finally:
+            loop.writer.close()
+    accelerator.wait_for_everyone()
+    score = checkpoint.read_state(checkpoint.best(run)).score
+    return Outcome(run, loop.step, score, resumed, session.loader.bad, loop.finished)
 
 
-def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix) -> None:
-    """Write what the run is made of, or see that it is the same as last time."""
-    path = run / "settings.json"
-    mine = {**settings.model_dump(mode="json"), "schema": schema.sha256, "order": mix.describe()}
-    before = json.loads(path.read_text()) if path.is_file() else mine
-    if before != mine:
-        differ = ", ".join(sorted(name for name in {*before, *mine} if before.get(name) != mine.get(name)))
-        raise UserError(
-            f"{run} holds a run with other settings, another schema or other shards (these differ: {differ}): give "
-            f"this one another name (--set name=...), or delete the folder."
-        )
-    write_json(path, mine)
+class _Loop:
+    """A session in motion."""
 
-
-class _Session:
-    """Everything alive while a run trains."""
-
-    def __init__(self, settings: RunSettings, sets: Sequence[ShardSet], run: Path, accelerator: Accelerator) -> None:
-        self.settings, self.run, self.accelerator = settings, run, accelerator
-        model, self.tokenizer = load_backbone(settings.student.backbone)
-        material = Material.gather(settings, sets, self.tokenizer)
-        schema = material.schema
-        student = Student.from_backbone(
-            model,
-            schema,
-            settings.student.layers,
-            _encoders(settings, schema),
-            settings.student.latents,
-            settings.student.fusion,
-            settings.student.attended_layers,
-        )
-        student.config.system, student.config.max_context = settings.student.system, settings.data.max_context
-        del model
-        add_adapters(student, settings.student)
-        if settings.student.recompute:
-            student.backbone.activation_checkpointing_enable({"use_reentrant": False})
-        _choose_kernel(student, settings.student.attention_kernel)
-        if settings.student.compile:
-            _compile(student)
-        if settings.student.freeze_vocabulary:
-            student.get_input_embeddings().requires_grad_(False)
-            student.get_output_embeddings().requires_grad_(False)
-        self.distillation = Distillation(
-            student,
-            schema,
-            settings,
-            material.cache.features if material.cache else 0,
-            material.head.to(accelerator.device) if material.head else None,
-            min(len(self.tokenizer), student.head.ids),
-        )
-        self.valid = material.valid()
-        self.collator = Collator(
-            InputCollator(schema, self.tokenizer, settings.student.system, settings.data.max_context),
-            settings.data.max_response,
-            settings.data.max_note,
-            material.translation,
-        )
-        corpora, data = material.train(), settings.data
-        mix = Mix(corpora.described, settings.seed)
-        _claim(run, settings, schema, mix)
-        budget = None
-        if data.tokens is not None:
-            cached, of = run / "lengths.safetensors", self.collator.sha256 + material.taught_sha256
-            lengths = measure_lengths(material.train(media=False), self.collator.length, cached, of, data.workers)
-            budget = Budget(data.tokens, lengths)
-        rank, world = accelerator.process_index, accelerator.num_processes
-        self.order = Batches(mix, data.batch_size, rank, world, budget=budget)
-        self.loader = Loader(corpora, self.collator, self.order, data.workers, max_bad=data.max_bad)
-        self.step = 0
-        self.total = sum(self.order.steps(epoch) for epoch in range(settings.optim.epochs))
-        self.optimizer = torch.optim.AdamW(
-            self.distillation.groups(settings.optim), weight_decay=settings.optim.weight_decay, fused=True
-        )
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        self.model, self.optimizer = accelerator.prepare(self.distillation, self.optimizer)
-        self.features = FeatureCache(run / "features", student, int(data.features_gib * 2**30))
+    def __init__(self, session: Session, run: Path) -> None:
+        self.session, self.run, self.settings = session, run, session.settings
+        self.device, self.main = session.accelerator.device, session.accelerator.is_main_process
         self.history = History(run / "metrics.jsonl")
+        self.step, self.best, self.waited, self.finished = 0, UNKNOWN, 0, False
+        self.saved = time.monotonic()
 
-    def _rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a tenth."""
-        warmup = min(self.settings.optim.warmup, max(1, self.total // 10))
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.total - warmup)))
+        def student(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+            save_student(folder, session.distillation.student, session.tokenizer, tensors)
+
+        self.writer = checkpoint.Writer(run, self.settings.checkpoint.keep, student)
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint, if there is one."""
-        found = checkpoint.checkpoints(self.run)
-        if not found:
-            self.history.rewind(0)
+        """Go on from the newest checkpoint that is whole, if there is one."""
+        with self.session.accelerator.main_process_first():
+            found = checkpoint.newest_whole(self.run)
+        if self.main:
+            self.history.rewind(0 if found is None else checkpoint.read_state(found).step)
+        if found is None:
             return False
-        state, tensors = checkpoint.read_state(found[-1]), checkpoint.load_tensors(found[-1])
-        self.distillation.load_training_state(tensors, found[-1] / "student")
-        checkpoint.restore_optimizer(self.optimizer, tensors)
-        torch.set_rng_state(tensors["random"])
-        self.step = state.step
-        self.order.go(state.epoch, 0)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate, last_epoch=state.step - 1)
-        self.history.rewind(state.step)
+        state, tensors = checkpoint.read_state(found), checkpoint.load_tensors(found)
+        self.session.distillation.load_training_state(tensors, found / "student")
+        checkpoint.restore_optimizer(self.session.optimizer, tensors)
+        self.session.set_rate(state.step)
+        self.session.loader.load_state_dict(state.data)
+        self.step, self.waited, self.finished = state.step, state.waited, state.finished
+        self.best = min((checkpoint.read_state(one).score for one in checkpoint.checkpoints(self.run)), default=UNKNOWN)
         return True
 
-    def epoch(self, progress: Progress) -> None:
-        """One pass over the training split, then validation and a checkpoint."""
-        self.model.train()
-        begun = time.perf_counter()
-        for batch in self.loader:
-            waited = time.perf_counter() - begun
-            terms = self._train_step(self.features.fill(batch).to(self.accelerator.device))
-            self.step += 1
-            seconds = time.perf_counter() - begun
-            self.history.add(
-                self.step, "train", terms | {"data_wait": waited}, float(self.scheduler.get_last_lr()[0]), seconds
+    def go(self, stop: Stop, progress: Progress) -> None:
+        """Train until the last epoch has ended, nothing gets better any more, or it is asked to stop."""
+        order = self.session.loader.batches
+        asked = False
+        while not self.finished and not asked:
+            epoch = order.epoch
+            asked = self._train_epoch(stop, progress)
+            if order.epoch == epoch:
+                self._save(UNKNOWN)
+                return
+            score = self._validated()
+            self.waited = 0 if score < self.best else self.waited + 1
+            self.best = min(score, self.best)
+            patience = self.settings.optim.patience
+            self.finished = order.epoch >= self.settings.optim.epochs or (
+                patience is not None and self.waited >= patience
             )
-            progress(self.step, self.total, f"loss {terms['total']:.3f}  {waited / seconds:.0%} waiting for data")
+            self._save(score)
+
+    def _train_epoch(self, stop: Stop, progress: Progress) -> bool:
+        """The rest of an epoch, or less where it is asked to stop; returns whether it was."""
+        session = self.session
+        session.model.train()
+        epoch, begun = session.loader.batches.epoch, time.perf_counter()
+        for batch in session.loader:
+            waited = time.perf_counter() - begun
+            terms = self._train_step(session.features.fill(batch).to(self.device))
+            self.step += 1
+            asked = {"asked": float(stop.asked), "due": float(self.main and self._due())}
+            means, asked = self._agreed(terms | {"data_wait": waited, "tokens": _tokens(session, batch)}, asked)
+            seconds = time.perf_counter() - begun
+            self._note("train", means, seconds)
+            share = f"{means['data_wait'] / seconds:.0%} waiting for data"
+            progress(
+                self.step,
+                session.total,
+                f"loss {means['total']:.3f}  {means['tokens'] / seconds:,.0f} tokens/s  {share}",
+            )
+            if asked["asked"] or session.loader.batches.epoch != epoch:
+                return bool(asked["asked"])
+            if asked["due"]:
+                self._save(UNKNOWN)
             begun = time.perf_counter()
-        self._close_epoch()
+        return False
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
-        progress, every = self.step / max(1, self.total), self.settings.optim.norms_every
-        norms = self.distillation.gradient_norms(batch, progress, self.step) if every and self.step % every == 0 else {}
+        session, optim = self.session, self.settings.optim
+        accelerator, distillation = session.accelerator, session.distillation
+        # chance is the step's and the rank's, wherever the run was stopped before
+        torch.manual_seed(hash((self.settings.seed, self.step, accelerator.process_index)))
+        progress = self.step / max(1, session.total)
+        norms = {}
+        if optim.norms_every and self.step % optim.norms_every == 0:
+            norms = distillation.gradient_norms(batch, progress, self.step)
         losses = take_gradient(
-            self.distillation,
+            distillation,
             batch,
             progress,
             self.step,
             self.settings.data.at_once,
-            self.accelerator.backward,
-            self.model,
+            accelerator.backward,
+            session.model,
+            lambda: accelerator.no_sync(session.model),
         )
-        if not torch.isfinite(losses["total"]):
-            raise UserError(
-                f"The loss is {losses['total'].item()} at step {self.step + 1} (samples {', '.join(batch.keys)}): "
-                f"lower optim.lr, or look at these samples with 'pride show'."
-            )
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.optim.clip)
-        self.optimizer.step()
-        self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        norm = accelerator.clip_grad_norm_(session.model.parameters(), optim.clip)
+        if math.isfinite(float(norm)):
+            session.optimizer.step()
+        else:
+            self._not_finite(batch, losses)
+        session.scheduler.step()
+        session.optimizer.zero_grad(set_to_none=True)
         terms = {name: float(value) for name, value in losses.items()}
         return terms | {"gradient_norm": float(norm)} | {f"gradient_norm.{name}": one for name, one in norms.items()}
 
-    def _close_epoch(self) -> None:
-        begun = time.perf_counter()
-        terms = self.validate()
-        self.history.add(self.step, "valid", terms, float(self.scheduler.get_last_lr()[0]), time.perf_counter() - begun)
-        if not self.accelerator.is_main_process:
+    def _not_finite(self, batch: Batch, losses: Mapping[str, torch.Tensor]) -> None:
+        """All ranks come here together, since they have one gradient; each writes down its own samples."""
+        bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
+        line = {"step": self.step + 1, "keys": batch.keys, "terms": bad}
+        with (self.run / NOT_FINITE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.settings.optim.not_finite == "stop":
+            raise UserError(
+                f"The loss or its gradient is no number at step {self.step + 1} (samples {', '.join(batch.keys)}; "
+                f"terms: {', '.join(bad) or 'none, it is the gradient'}): lower optim.lr, look at these samples with "
+                f"'pride show', or leave out such steps with optim.not_finite=skip."
+            )
+
+    def _agreed(
+        self, terms: Mapping[str, float], flags: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The terms' means and the flags' sums over the ranks; what is counted is summed as well."""
+        ranks = self.session.accelerator.num_processes
+        summed = sum_over_ranks({**terms, **flags}, self.device, [*self._names(), *flags])
+        means = {name: value if name == "tokens" else value / ranks for name, value in summed.items()}
+        return {name: means[name] for name in means if name not in flags}, {name: summed[name] for name in flags}
+
+    def _names(self) -> list[str]:
+        """What a step's line may hold."""
+        terms = self.session.distillation.term_names
+        return [*terms, "gradient_norm", *(f"gradient_norm.{name}" for name in terms), "data_wait", "tokens"]
+
+    def _note(self, split: str, terms: Mapping[str, float], seconds: float) -> None:
+        if self.main:
+            self.history.add(self.step, split, terms, float(self.session.scheduler.get_last_lr()[0]), seconds)
+
+    def _due(self) -> bool:
+        chosen = self.settings.checkpoint
+        by_steps = chosen.steps is not None and self.step % chosen.steps == 0
+        return by_steps or time.monotonic() - self.saved >= 60 * chosen.minutes
+
+    def _save(self, score: float) -> None:
+        self.saved = time.monotonic()
+        if not self.main:
             return
-        state = checkpoint.State(
-            step=self.step,
-            epoch=self.order.epoch,
-            # without a validation split the newest is the best
-            score=terms.get("total", -float(self.step)),
-            finished=self.order.epoch >= self.settings.optim.epochs,
-        )
-        tensors = self.distillation.training_state() | checkpoint.optimizer_tensors(self.optimizer)
-        tensors["random"] = torch.get_rng_state()
-        checkpoint.save(self.run, state, self.distillation.student, self.tokenizer, tensors)
+        distillation, data = self.session.distillation, self.session.loader.state_dict()
+        state = State(self.step, data, score, self.waited, self.finished)
+        student = merged_state(distillation.student) or distillation.student.state_dict()
+        tensors = distillation.training_state() | checkpoint.optimizer_tensors(self.session.optimizer)
+        self.writer.save(state, student, tensors)
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Losses without notes on the validation split, weighted by what they count; ``total`` chooses the best."""
-        self.model.eval()
+    def _validated(self) -> float:
+        """The loss without notes on the validation splits; where there are none, the newest is the best."""
+        session, begun = self.session, time.perf_counter()
+        session.model.eval()
         sums: dict[str, float] = {}
-        counts: dict[str, float] = {}
-        for batch in _whole(self.valid, self.collator, self.settings.data.batch_size):
-            for name, (value, count) in self.distillation.measure(
-                self.features.fill(batch).to(self.accelerator.device)
+        for batch in _share(session):
+            for name, (value, count) in session.distillation.measure(
+                session.features.fill(batch).to(self.device)
             ).items():
                 sums[name] = sums.get(name, 0.0) + value * count
-                counts[name] = counts.get(name, 0.0) + count
-        means = {name: sums[name] / counts[name] for name in sums if counts[name]}
-        if means:
-            means["total"] = means.get("cross_entropy", 0.0) + self.settings.loss.at(1.0)["heads"] * means.get(
-                "heads", 0.0
-            )
-        return means
+                sums[f"of.{name}"] = sums.get(f"of.{name}", 0.0) + count
+        names = session.distillation.measured_names
+        sums = sum_over_ranks(sums, self.device, [*names, *(f"of.{name}" for name in names)])
+        means = {name: sums[name] / sums[f"of.{name}"] for name in names if sums.get(f"of.{name}")}
+        if not means:
+            return -float(self.step)
+        heads = self.settings.loss.at(1.0)["heads"] * means.get("heads", 0.0)
+        means["total"] = means.get("cross_entropy", 0.0) + heads
+        self._note("valid", means, time.perf_counter() - begun)
+        return means["total"]
 
 
-def _whole(readers: Sequence[ShardReader], collator: Collator, size: int) -> Iterator[Batch]:
-    """Every sample once, in order."""
-    for reader in readers:
-        for start in range(0, len(reader), size):
-            yield collator(reader[start : start + size])
+def _share(session: Session) -> Iterator[Batch]:
+    """Every sample of the validation splits once, in order; a batch belongs to one rank."""
+    size, rank = session.settings.data.batch_size, session.accelerator.process_index
+    starts = ((reader, start) for reader in session.valid for start in range(0, len(reader), size))
+    for number, (reader, start) in enumerate(starts):
+        if number % session.accelerator.num_processes == rank:
+            yield session.collator(reader[start : start + size])
 
 
-def _choose_kernel(student: Student, kernel: str) -> None:
-    try:
-        student.backbone.set_attn_implementation(kernel)
-    except (ImportError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"student.attention_kernel={kernel} is not to be had here ({reason}): leave it out for sdpa."
-        ) from None
-
-
-def _compile(student: Student) -> None:
-    """Once for all lengths and batch sizes; names of parameters stay as they are."""
-    compilers = os.environ.get("CXX", "c++"), "g++", "clang++", "cl"
-    if not any(shutil.which(compiler) for compiler in compilers):
-        raise UserError("student.compile wants a C++ compiler, and none is found here: install g++, or leave it out.")
-    # the norm of each term's gradient goes back through one graph several times
-    torch._functorch.config.donated_buffer = False
-    student.backbone.base_model.compile(dynamic=True)
-
-
-def _encoders(settings: RunSettings, schema: Schema) -> dict[str, EncoderSettings]:
-    chosen = settings.student.encoders
-    return {field.name: chosen[field.kind].plain for field in schema.inputs if field.kind in chosen}
+def _tokens(session: Session, batch: Batch) -> float:
+    """Real tokens of context and response."""
+    schema = session.distillation.schema
+    return float(batch.inputs[schema.dialogue.name].mask.sum() + batch.targets[schema.response.name].mask.sum())

@@ -120,6 +120,8 @@ class OptimSettings(Frozen):
     ``fresh_lr`` is for what starts from nothing (encoders, attention, heads); ``lr`` for the backbone. ``norms_every``:
     in one of so many steps, the norm of each term's gradient is logged, which costs another step; 0 never.
     ``precision``: what the student computes in while it is trained; weights and losses stay in float32.
+    ``patience``: so many epochs without a better validation loss end the run; not given, it goes through all.
+    ``not_finite``: what becomes of a step whose gradient is no number; its samples are in not_finite.jsonl.
     """
 
     lr: Annotated[float, Setting(gt=0)] = 2e-4
@@ -130,6 +132,22 @@ class OptimSettings(Frozen):
     epochs: Positive = 4
     norms_every: Annotated[int, Setting(ge=0)] = 100
     precision: Literal["fp32", "bf16"] = "fp32"
+    patience: Positive | None = None
+    not_finite: Literal["stop", "skip"] = "stop"
+
+
+class CheckpointSettings(Frozen):
+    """How often a run is saved, beside the end of each epoch.
+
+    Attributes:
+        minutes: at least so often.
+        steps: at each multiple of it, too.
+        keep: how many of the newest stay, beside the best.
+    """
+
+    minutes: Annotated[float, Setting(gt=0)] = 10.0
+    steps: Positive | None = None
+    keep: Positive = 1
 
 
 class PrivilegedSettings(Frozen):
@@ -154,5 +172,6 @@ class RunSettings(Frozen):
     student: StudentSettings = StudentSettings()
     data: DataSettings = DataSettings()
     optim: OptimSettings = OptimSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
     privileged: PrivilegedSettings = PrivilegedSettings()
     loss: DualAlignment = DualAlignment()

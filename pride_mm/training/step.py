@@ -7,14 +7,15 @@ pass without gradients gives their features, whose gradients the second pass tak
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from pride_mm.data.batch import Batch
 from pride_mm.training.distillation import Distillation, Whole
+from pride_mm.training.ranks import sum_over_ranks, world
 
 N = TypeVar("N", float, Tensor)
 
@@ -27,6 +28,7 @@ def take_gradient(
     at_once: int | None = None,
     backward: Callable[[Tensor], None] = Tensor.backward,
     model: Callable[..., tuple[Tensor, Mapping[str, Tensor]]] | None = None,
+    apart: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, Tensor]:
     """Add the gradient of a batch to that of the parameters.
 
@@ -37,6 +39,7 @@ def take_gradient(
         at_once: rows that go through the student at a time; None is all. It changes memory and time, not the result.
         backward: what takes the gradient of a part's loss.
         model: what is called in place of ``distillation``, such as a wrapper of it.
+        apart: around all parts but the last, whose gradients the wrapper needn't exchange yet.
 
     Returns:
         The terms' values: of the rank's rows, over the counts of all ranks, so that their mean is the whole's.
@@ -44,15 +47,18 @@ def take_gradient(
     model = distillation if model is None else model
     device = next(distillation.parameters()).device
     parts = [batch] if at_once is None else batch.split(at_once)
-    counts = _mean_over_ranks(_added(distillation.counts(part, progress, step) for part in parts), device)
+    counts = _added(distillation.counts(part, progress, step) for part in parts)
+    # the names come from the settings alone, and are the same on each rank
+    counts = {name: count / world() for name, count in sum_over_ranks(counts, device).items()}
     pulls: Sequence[Tensor | None] = [None] * len(parts)
     found: list[Mapping[str, Tensor]] = []
     if len(parts) > 1 and distillation.pools:
         pulls, terms = _pulls(distillation, parts, progress, backward)
         found.append(terms)
-    for part, pull in zip(parts, pulls, strict=True):
-        total, values = model(part, progress=progress, step=step, whole=Whole(counts, pull))
-        backward(total)
+    for number, (part, pull) in enumerate(zip(parts, pulls, strict=True), 1):
+        with apart() if number < len(parts) else nullcontext():
+            total, values = model(part, progress=progress, step=step, whole=Whole(counts, pull))
+            backward(total)
         found.append(values)
     return _added(found)
 
@@ -79,12 +85,3 @@ def _added(some: Iterable[Mapping[str, N]]) -> dict[str, N]:
         for name, value in one.items():
             total[name] = total[name] + value if name in total else value
     return total
-
-
-def _mean_over_ranks(counts: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Every rank has the same names in the same order, which come from the settings alone."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return counts
-    values = torch.tensor(list(counts.values()), dtype=torch.float64, device=device)
-    dist.all_reduce(values)
-    return dict(zip(counts, (values / dist.get_world_size()).tolist(), strict=True))

@@ -1,7 +1,10 @@
 """The loop on real clips with a real small model: every term, resuming, and what is never in a checkpoint."""
 
+import errno
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from pride_mm.training import checkpoint, loop
 from pride_mm.training.history import read_history
 from pride_mm.training.settings import (
     AdaptedEncoder,
+    CheckpointSettings,
     DataSettings,
     LoraSettings,
     OptimSettings,
@@ -79,18 +83,26 @@ def test_a_checkpoint_holds_no_teacher_and_its_student_nothing_privileged(finish
     assert student.config.max_context == 96
 
 
-def test_stopped_after_an_epoch_it_ends_as_if_never_stopped(finished, tmp_path, taught, small_model, monkeypatch):
-    whole = loop._Session.epoch
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Break off behind so many steps, as a kill does."""
+    whole = loop._Loop._train_step
 
-    def stopped(self, progress):
-        if self.order.epoch == 1:
+    def stopped(self, batch):
+        if self.step == steps:
             raise KeyboardInterrupt
-        whole(self, progress)
+        return whole(self, batch)
 
-    monkeypatch.setattr(loop._Session, "epoch", stopped)
+    monkeypatch.setattr(loop._Loop, "_train_step", stopped)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_stopped_anywhere_it_ends_as_if_never_stopped(finished, tmp_path, taught, small_model, monkeypatch, steps):
+    often = settings(small_model, checkpoint=CheckpointSettings(steps=1))
+    stop_after(monkeypatch, steps)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(settings(small_model), ShardSet.open(taught), tmp_path)
+        loop.train(often, ShardSet.open(taught), tmp_path)
     monkeypatch.undo()
+    assert [int(found.name[-8:]) for found in checkpoint.checkpoints(tmp_path / "run")][-1] == steps
     outcome = loop.train(settings(small_model), ShardSet.open(taught), tmp_path)
     assert outcome.resumed
     ours, theirs = (
@@ -167,14 +179,7 @@ def test_adapters_are_merged_into_what_is_saved_and_nothing_else_of_the_backbone
 
 def test_a_run_with_adapters_ends_as_if_never_stopped(with_adapters, tmp_path, taught, monkeypatch):
     given, finished = with_adapters
-    whole = loop._Session.epoch
-
-    def stopped(self, progress):
-        if self.order.epoch == 1:
-            raise KeyboardInterrupt
-        whole(self, progress)
-
-    monkeypatch.setattr(loop._Session, "epoch", stopped)
+    stop_after(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
         loop.train(given, ShardSet.open(taught), tmp_path)
     monkeypatch.undo()
@@ -290,14 +295,102 @@ def test_without_the_teachers_cache_it_says_what_to_do(tmp_path, bare_shards, sm
         loop.train(settings(small_model), ShardSet.open(bare_shards), tmp_path)
 
 
-def test_a_half_written_checkpoint_is_taken_for_none(finished, tmp_path):
-    copy = tmp_path / "run"
-    shutil.copytree(finished, copy)
-    last = checkpoint.checkpoints(copy)[-1]
-    (last / "state.json").unlink()
-    (copy / "checkpoint-000099.partial").mkdir()
-    assert last not in checkpoint.checkpoints(copy)
-    assert all(json.loads((found / "state.json").read_text()) for found in checkpoint.checkpoints(copy))
+@pytest.mark.parametrize("harm", ["state", "cut", "flipped"])
+def test_what_is_broken_is_passed_over_and_said(finished, taught, small_model, tmp_path, caplog, harm):
+    """Half-written, cut short, or with one bit of a weight turned: the checkpoint before it is gone on from."""
+    kept = settings(small_model, checkpoint=CheckpointSettings(keep=9))
+    run = loop.train(kept, ShardSet.open(taught), tmp_path).run
+    last = checkpoint.checkpoints(run)[-1]
+    weights = last / "student" / "model.safetensors"
+    if harm == "state":
+        (last / "state.json").write_text("{")
+    elif harm == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        data = bytearray(weights.read_bytes())
+        data[-5] ^= 1
+        weights.write_bytes(data)
+    (run / "checkpoint-00000099.partial").mkdir()
+    assert loop.train(kept, ShardSet.open(taught), tmp_path).resumed
+    assert f"{last.name} is broken" in caplog.text
+    assert (run / f"broken-{last.name}").is_dir()
+    assert not list(run.glob("*.partial"))
+    ours, theirs = (load_file(checkpoint.checkpoints(one)[-1] / "training.safetensors") for one in (run, finished))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_asked_to_stop_it_saves_and_ends_well(finished, taught, small_model, tmp_path, steps):
+    """Within an epoch and, at the second one, with its last step."""
+
+    def ask(done, total, note):
+        if done == steps - 1 or done == steps == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    outcome = loop.train(settings(small_model), ShardSet.open(taught), tmp_path, ask)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert (outcome.finished, outcome.steps) == (False, max(steps, 2))
+    assert checkpoint.read_state(checkpoint.checkpoints(outcome.run)[-1]).step == outcome.steps
+    again = loop.train(settings(small_model), ShardSet.open(taught), tmp_path)
+    assert (again.finished, again.resumed) == (True, True)
+    ours, theirs = (
+        load_file(checkpoint.checkpoints(one)[-1] / "training.safetensors") for one in (again.run, finished)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(taught, small_model, tmp_path, monkeypatch):
+    whole, calls = checkpoint.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    often = settings(small_model, checkpoint=CheckpointSettings(steps=1))
+    with pytest.raises(UserError, match=r"the disk is full. The newest one is checkpoint-00000001; make room"):
+        loop.train(often, ShardSet.open(taught), tmp_path)
+    assert not list((tmp_path / "run").glob("*.partial"))
+    monkeypatch.undo()
+    assert loop.train(often, ShardSet.open(taught), tmp_path).resumed
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    whole = loop.take_gradient
+
+    def poisoned(distillation, batch, progress, number, *rest):
+        losses = whole(distillation, batch, progress, number, *rest)
+        if number == step:
+            next(p for p in distillation.parameters() if p.grad is not None).grad[0] = float("nan")
+        return losses
+
+    monkeypatch.setattr(loop, "take_gradient", poisoned)
+
+
+def test_a_step_that_is_no_number_stops_or_is_left_out_and_its_samples_are_named(
+    taught, small_model, tmp_path, monkeypatch
+):
+    poison(monkeypatch, 3)
+    with pytest.raises(UserError, match=r"no number at step 4 \(samples .*ed_.*not_finite=skip"):
+        loop.train(settings(small_model), ShardSet.open(taught), tmp_path)
+    skipping = settings(small_model, name="skip", optim=OptimSettings(epochs=2, warmup=2, not_finite="skip"))
+    outcome = loop.train(skipping, ShardSet.open(taught), tmp_path)
+    assert outcome.steps == 6
+    (line,) = [json.loads(line) for line in (outcome.run / "not_finite.jsonl").read_text().splitlines()]
+    assert line["step"] == 4
+    assert len(line["keys"]) == 5
+    assert all(value.isfinite().all() for value in checkpoint.load_tensors(checkpoint.best(outcome.run)).values())
+
+
+def test_it_ends_early_when_nothing_gets_better(taught, small_model, tmp_path):
+    still = OptimSettings(epochs=9, lr=1e-12, fresh_lr=1e-12, weight_decay=0.0, patience=2)
+    outcome = loop.train(settings(small_model, optim=still), ShardSet.open(taught), tmp_path)
+    assert outcome.finished
+    assert 3 * 3 <= outcome.steps < 9 * 3
+    assert loop.train(settings(small_model, optim=still), ShardSet.open(taught), tmp_path).steps == outcome.steps
 
 
 def test_a_folder_that_is_no_run(tmp_path):
