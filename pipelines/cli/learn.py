@@ -197,16 +197,20 @@ def train(
     """Train a student by dual alignment. Stopped, it goes on where it was when run again.
 
     Example: pride train privileged --shards shards --set optim.epochs=2
+    Started by torchrun, several processes share each step.
     """
     from pride_mm.config import find_config, load_settings
     from pride_mm.data.shards import ShardSet
+    from pride_mm.processes import is_first
     from pride_mm.training.loop import train as train_run
     from pride_mm.training.settings import RunSettings
 
     settings = load_settings(RunSettings, find_config("run", run), set_ or ())
-    with progress("Training") as tick:
+    with progress("Training", shown=is_first()) as tick:
         outcome = train_run(settings, [ShardSet.open(place) for place in shards], out, tick)
     name_bad(outcome.bad)
+    if not is_first():
+        return
     resumed = ", resumed" if outcome.resumed else ""
     if not outcome.finished:
         say(f"{outcome.run}: asked to stop, and saved at step {outcome.steps}{resumed}. Run the same command to go on.")

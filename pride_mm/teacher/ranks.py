@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pride_mm.errors import UserError
+from pride_mm.processes import join_processes
 
 Thing = TypeVar("Thing")
 _PATIENCE = timedelta(days=7)  # of whoever is done, for the slowest; one that has died is known at once
@@ -81,7 +82,7 @@ def join_ranks() -> Iterator[Ranks]:
             "to find them: start all of them with torchrun, or unset WORLD_SIZE."
         )
     with _one_line():
-        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+        join_processes("gloo", timeout=_PATIENCE)
     try:
         yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:

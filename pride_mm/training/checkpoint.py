@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pride_mm.errors import UserError
 from pride_mm.files import PARTIAL, write_json
+from pride_mm.processes import is_first
 
 _PREFIX = "checkpoint-"
 _HASHED = "training.safetensors", "student/model.safetensors"
@@ -77,14 +78,13 @@ def student_folder(run: Path) -> Path:
 
 def newest_whole(run: Path) -> Path | None:
     """The newest checkpoint that is as it was written; what is broken after it is named and moved aside."""
-    main = int(os.environ.get("RANK", 0)) == 0
-    for half in run.glob(f"{_PREFIX}*{PARTIAL}") if main else ():
+    for half in run.glob(f"{_PREFIX}*{PARTIAL}") if is_first() else ():
         shutil.rmtree(half)
     for found in reversed(checkpoints(run)):
         if (broken := _broken(found)) is None:
             return found
         logger.warning("%s is broken (%s): going on from the checkpoint before it.", found, broken)
-        if main:
+        if is_first():
             os.replace(found, found.with_name(f"broken-{found.name}"))
     return None
 

@@ -7,6 +7,7 @@ the seed and the step alone, the data on their position. The best checkpoint is 
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from pride_mm.data.batch import Batch
 from pride_mm.data.shards import ShardSet
 from pride_mm.errors import BadSamples, UserError
+from pride_mm.processes import join_processes
 from pride_mm.progress import Progress, silent
 from pride_mm.student import save_student
 from pride_mm.training import checkpoint
@@ -64,7 +66,11 @@ def train(
     """
     run, sets = out / settings.name, [shards] if isinstance(shards, ShardSet) else list(shards)
     # a rank may have no row with notes, or no clip
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    wrapper = DistributedDataParallelKwargs(find_unused_parameters=True)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        join_processes("nccl" if torch.cuda.is_available() else "gloo")
+    # Accelerate believes in ranks without a GPU only where that is said
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[wrapper])
     session = Session.build(settings, sets, run, accelerator)
     loop = _Loop(session, run)
     resumed = loop.resume()
@@ -74,6 +80,7 @@ def train(
         finally:
             loop.writer.close()
     accelerator.wait_for_everyone()
+    accelerator.end_training()
     score = checkpoint.read_state(checkpoint.best(run)).score
     return Outcome(run, loop.step, score, resumed, session.loader.bad, loop.finished)
 

@@ -86,7 +86,7 @@ class Session:
             _claim(run, settings, material.schema, mix)
             budget = _budget(settings, material, collator, run)
         rank, world = accelerator.process_index, accelerator.num_processes
-        order = Batches(mix, data.batch_size, rank, world, budget=budget)
+        order = Batches(mix, _share(data.batch_size, world), rank, world, budget=budget)
         total = sum(order.steps(epoch) for epoch in range(settings.optim.epochs))
         plain = torch.optim.AdamW(
             distillation.groups(settings.optim), weight_decay=settings.optim.weight_decay, fused=True
@@ -179,6 +179,17 @@ def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix) -> None:
         )
     if before != mine or not path.is_file():
         write_json(path, mine)
+
+
+def _share(batch_size: int, world: int) -> int:
+    """Each rank's part of a step, so that a run is the same on any number of ranks."""
+    each, left = divmod(batch_size, world)
+    if left:
+        raise UserError(
+            f"data.batch_size={batch_size} is shared by {world} ranks and is no multiple of that: give one that is, "
+            f"such as {(each + 1) * world}."
+        )
+    return each
 
 
 def _budget(settings: RunSettings, material: Material, collator: Collator, run: Path) -> Budget | None:

@@ -91,10 +91,11 @@ class DataSettings(Frozen):
     """How samples become batches. Lengths in tokens.
 
     Attributes:
-        batch_size: samples a batch on each rank; with ``tokens``, at most.
+        batch_size: samples a step, which the ranks share; with ``tokens``, at most.
         at_once: samples that go through the student at a time; None is the whole batch. Less takes less memory and more
             time, and gives the same gradient.
-        tokens: makes batches of about this many tokens, padding counted, out of samples of about equal length.
+        tokens: makes batches of about this many tokens on each rank, padding counted, out of samples of about equal
+            length.
         weights: of several sets of shards, in passes an epoch: with 0.5 an epoch holds half of a set. Not given, all 1.
         features_gib: disk in the run's folder for what frozen encoders make of media, which is then encoded once; not
             given, each epoch encodes it again.
