@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to ``app``."""
     app.command()(teach)
     app.command()(train)
+    app.command()(runs)
 
 
 def teach(
@@ -184,6 +185,42 @@ def _adapted(
         if record.after >= record.before:
             complain("It has become no better at them: teach without --adapt, or for fewer epochs.")
     return model
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder of runs, or a run.")] = Path("runs"),
+    report: Annotated[Path | None, typer.Option(help="A page with curves and what the runs differ in.")] = None,
+) -> None:
+    """List runs beside each other: how far, how well, how fast. They may still be training.
+
+    Example: pride runs runs --report runs.html
+    """
+    from rich.table import Table
+
+    from pipelines.cli.terminal import out
+    from pride_mm.evaluation.runs import differing, read_runs, write_runs
+
+    found = read_runs(folder)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold")
+    for title in ("steps", "state", "best loss", "at", "tokens/s", "waiting"):
+        table.add_column(title, justify="left" if title == "state" else "right", no_wrap=True)
+    for one in found:
+        table.add_row(
+            one.name,
+            f"{one.steps:,}",
+            "finished" if one.finished else "open",
+            "-" if one.loss is None else f"{one.loss:.4f}",
+            "-" if one.at is None else f"{one.at:,}",
+            "-" if one.speed is None else f"{one.speed:,.0f}",
+            "-" if one.waiting is None else f"{one.waiting:.0%}",
+        )
+    out.print(table, soft_wrap=False)
+    for name, values in differing(found).items():
+        say(f"  {name}: {' | '.join(str(value) for value in values)}")
+    if report is not None:
+        write_runs(report, found)
+        say(f"Page: {report}")
 
 
 def train(

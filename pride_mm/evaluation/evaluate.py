@@ -1,6 +1,5 @@
 """Compare runs on one split: the same samples, the same decoding, no notes for anyone but the teacher."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pride_mm.evaluation.gold import majority, read_gold, spread, written_baseli
 from pride_mm.evaluation.leakage import Leakage, Overlap, OverlapCounter, check_leakage
 from pride_mm.evaluation.predictions import Examinee, labelled, read_samples
 from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Run
+from pride_mm.evaluation.settings import read_settings
 from pride_mm.progress import Progress, silent
 from pride_mm.schema import Role, classes
 from pride_mm.student import load_student
@@ -58,7 +58,7 @@ class _Session:
 
     def run(self, folder: Path, name: str) -> Run:
         """Evaluate one run's best checkpoint."""
-        settings = _settings(folder)
+        settings = read_settings(folder)
         checkpoint = best(folder)
         student, tokenizer, served = load_student(checkpoint / "student")
         if served.sha256 != self.schema.served().sha256:
@@ -273,7 +273,7 @@ def evaluate(
     session = _Session(shards, split, samples, counted, progress)
     names = _names(runs)
     for folder in runs:
-        _settings(folder)
+        read_settings(folder)
     found = [session.run(folder, name) for folder, name in zip(runs, names, strict=True)]
     teacher = session.teacher(found[0].likelihood)
     baselines = session.baselines()
@@ -311,23 +311,6 @@ def _names(runs: Sequence[Path]) -> list[str]:
             f"Two runs have the same name ({', '.join(names)}): rename a folder, the report needs to tell them."
         )
     return names
-
-
-def _settings(run: Path) -> dict[str, Any]:
-    path = run / "settings.json"
-    if not path.is_file():
-        raise UserError(f"{run} is not a run: it has no settings.json. Give a folder that 'pride train' has written.")
-    try:
-        return _flat(json.loads(path.read_bytes()))
-    except json.JSONDecodeError:
-        raise UserError(f"{path} is not JSON: run 'pride train' again under another name.") from None
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, entry in value.items():
-        flat |= _flat(entry, f"{prefix}{name}.") if isinstance(entry, dict) else {f"{prefix}{name}": entry}
-    return flat
 
 
 def _history(run: Path) -> list[dict[str, Any]]:

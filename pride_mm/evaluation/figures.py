@@ -1,7 +1,7 @@
 """The report's pictures, as inline SVG. One colour a run, the same in every picture."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from markupsafe import Markup
@@ -18,7 +18,7 @@ COLOURS = ("#2f6f6b", "#c46a2b", "#5b5ea6", "#a63d5a", "#7a7d1f", "#4a7ba7")
 _INK, _LINE = "#1d2430", "#dde2ea"
 _MAX_POINTS = 400
 # In the history for those who run the training, no part of what is learnt.
-_NO_TERMS = ("data_wait", "gradient_norm")
+_NO_TERMS = ("data_wait", "gradient_norm", "tokens")
 
 
 def _figure(columns: int, rows: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
@@ -39,10 +39,22 @@ def _plain(axis: Any) -> None:
     axis.set_axisbelow(True)
 
 
-def curves(runs: Sequence[Run]) -> Markup | None:
+class Logged(Protocol):
+    """A run as far as its curves go."""
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """The lines of its ``metrics.jsonl``."""
+
+
+def curves(runs: Sequence[Logged]) -> Markup | None:
     """The learning curve of each loss term: thin while training, thick and dotted on the validation split."""
     logged = dict.fromkeys(term for run in runs for line in run.history for term in line["terms"])
-    terms = [term for term in logged if term not in _NO_TERMS]
+    terms = [term for term in logged if term.partition(".")[0] not in _NO_TERMS]
     if not terms:
         return None
     columns = min(3, len(terms))
@@ -59,7 +71,7 @@ def curves(runs: Sequence[Run]) -> Markup | None:
     return svg(figure)
 
 
-def _curve(axis: Any, run: Run, term: str, colour: str) -> None:
+def _curve(axis: Any, run: Logged, term: str, colour: str) -> None:
     for split, style in (("train", {"linewidth": 0.9, "alpha": 0.75}), ("valid", {"linewidth": 1.6, "marker": "o"})):
         points = [
             (line["step"], line["terms"][term])
@@ -71,7 +83,7 @@ def _curve(axis: Any, run: Run, term: str, colour: str) -> None:
             axis.plot(*zip(*points, strict=True), color=colour, markersize=3, **style)
 
 
-def _legend(figure: Any, runs: Sequence[Run]) -> None:
+def _legend(figure: Any, runs: Sequence[Logged]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=COLOURS[number % len(COLOURS)], label=run.name) for number, run in enumerate(runs)]

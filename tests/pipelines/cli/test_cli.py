@@ -24,6 +24,7 @@ TOP = {
     "stats",
     "teach",
     "train",
+    "runs",
     "eval",
     "export",
     "chat",
@@ -163,6 +164,7 @@ MISTAKES = [
         for given in ("nope", "folder", "bytes")
     ],
     *[(f"export folder --scores {given}", f"{given} is no scores.json") for given in ("nope", "folder", "bytes")],
+    *[(f"runs {given}", f"No run in {given}: give the folder") for given in ("nope", "folder", "bytes")],
     ("export folder --shards nope", "No folder nope"),
     ("chat nope --say Hi", "No artifact at nope; `pride export RUN --out nope` makes one"),
     ("chat folder --say Hi", "folder is no artifact: artifact.json is missing"),

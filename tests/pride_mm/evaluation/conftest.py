@@ -10,7 +10,7 @@ import torch
 from pride_mm.data.shards import ShardSet
 from pride_mm.files import write_json
 from pride_mm.schema import load_schema
-from pride_mm.student import Student
+from pride_mm.student import Student, save_student
 from pride_mm.student.backbone import load_backbone
 from pride_mm.training import checkpoint
 from pride_mm.training.history import History
@@ -68,8 +68,10 @@ def make_run(folder: Path, small_model: Path, seed: int) -> Path:
     for step in range(1, 5):
         history.add(step, "train", {"total": 5 / step, "cross_entropy": 4 / step}, 1e-3, 0.1)
     history.add(4, "valid", {"total": 1.5}, 1e-3, 0.1)
-    state = checkpoint.State(step=4, epoch=1, score=1.5, finished=True)
-    checkpoint.save(folder, state, student, tokenizer, {"queue": torch.zeros(2)})
+    writer = checkpoint.Writer(folder, 1, lambda place, state: save_student(place, student, tokenizer, state))
+    state = checkpoint.State(step=4, data={}, score=1.5, finished=True)
+    writer.save(state, student.state_dict(), {"queue": torch.zeros(2)})
+    writer.close()
     return folder
 
 
