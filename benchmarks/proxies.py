@@ -103,7 +103,7 @@ def _write_items(path: Path, data: Path, size: Size, blind: bool) -> None:
             file.write(json.dumps(item) + "\n")
 
 
-def _pack(data: Path, work: Path, name: str, size: Size) -> None:
+def pack_clips(data: Path, work: Path, name: str, size: Size) -> None:
     """Write the shards; those that are there are kept."""
     from pipelines.pack import PackSettings, pack
     from pride_mm.config import find_config, load_settings
@@ -160,7 +160,7 @@ def _carried(work: Path, seed: int) -> float:
 
 def _measured(data: Path, work: Path, size: Size) -> dict[str, float]:
     for name in SETS:
-        _pack(data, work, name, size)
+        pack_clips(data, work, name, size)
     losses: dict[str, list[float]] = {name: [] for name in SETS}
     print(f"validation loss, nats a token\n{'seed':6}" + "".join(f"{name:>10}" for name in SETS) + f"{'s':>8}")
     for seed in range(size.seeds):

@@ -54,7 +54,7 @@ def _data_dir(given: Path | None) -> Path:
     return folder
 
 
-def _batches(data: Path, work: Path, size: Size) -> tuple[Any, list[Any]]:
+def taught_batches(data: Path, work: Path, size: Size) -> tuple[Any, list[Any]]:
     """The taught set of shards, and batches of it."""
     from pipelines.cli import run
     from pride_mm.data.collate import Collator, InputCollator
@@ -156,7 +156,7 @@ def main() -> None:
 
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as work:
-        shards, batches = _batches(_data_dir(given.data), Path(work), size)
+        shards, batches = taught_batches(_data_dir(given.data), Path(work), size)
         steps = dict(_contenders(shards))
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(size.rounds + 1):
