@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from pride_mm.data.conversation import chat_ids
 from pride_mm.teacher.scoring import Teacher
+from pride_mm.teacher.senses import Question
 
 KEY = "sk-test-0123456789"
 MODEL = "stories"
@@ -98,7 +99,7 @@ class OpenAIServer:
     @torch.inference_mode()
     def _choice(self, number: int, prompt: list[int], body: dict[str, Any]) -> dict[str, Any]:
         tokenizer, model = self.teacher.tokenizer, self.teacher.model
-        (ids,) = self.teacher.write([prompt], body["max_tokens"])
+        (ids,) = self.teacher.write([Question(prompt)], body["max_tokens"])
         ended = ids[-1] == tokenizer.eos_token_id
         choice = {"index": number, "text": tokenizer.decode(ids), "finish_reason": "stop" if ended else "length"}
         if body.get("logprobs"):
@@ -120,8 +121,8 @@ class OpenAIServer:
         tokenizer = self.teacher.tokenizer
         prompt = chat_ids(tokenizer, body["messages"])
         with self._lock:
-            (ids,) = self.teacher.write([prompt], body.get("max_tokens") or body["max_completion_tokens"])
-            (lesson,) = self.teacher.score([prompt], [ids], [True])
+            (ids,) = self.teacher.write([Question(prompt)], body.get("max_tokens") or body["max_completion_tokens"])
+            (lesson,) = self.teacher.score([Question(prompt)], [ids], [True])
         ended = ids[-1] == tokenizer.eos_token_id
         words = [{"token": str(i), "logprob": float(p)} for i, p in zip(ids, lesson.gold_log_probs, strict=True)]
         message = {"role": "assistant", "content": tokenizer.decode(ids, skip_special_tokens=True)}

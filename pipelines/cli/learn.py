@@ -28,7 +28,9 @@ def teach(
     shards: Annotated[Path, typer.Argument(help="Folder of shards, with their .privileged.tar.")],
     model: Annotated[
         str,
-        typer.Option(help="Causal language model: a folder, a hub name, or smollm2-135m; or --server's name for it."),
+        typer.Option(
+            help="Language model; it may see or hear: a folder, a hub name, or smollm2-135m; or --server's name for it."
+        ),
     ] = "smollm2-135m",
     server: Annotated[
         str | None,
@@ -84,6 +86,7 @@ def teach(
     from pride_mm.teacher.ranks import join_ranks
     from pride_mm.teacher.remote_teacher import RemoteTeacher
     from pride_mm.teacher.scoring import AnyTeacher, Teacher
+    from pride_mm.teacher.senses import load_seeing
 
     if notes not in ("given", "none", "shuffled"):
         raise UserError(f"--notes takes given, none or shuffled, not '{notes}'.")
@@ -109,11 +112,15 @@ def teach(
             key = key_of_environment()
             teacher = RemoteTeacher(Client(server, model, key), load_tokenizer(tokenizer or model), top_k, insecure)
         else:
-            asked, words = load_backbone(model, getattr(torch, dtype), ranks.device_map)
+            weights = (getattr(torch, dtype), ranks.device_map)
+            seeing = load_seeing(model, opened.schema, *weights)
+            asked, words, senses = seeing or (*load_backbone(model, *weights), None)
+            if adapt and senses and senses.fields:
+                raise UserError(f"--adapt is for models that read only, and '{model}' sees or hears: leave it out.")
             if adapt:
                 lessons = (adapt, max_response, batch_size, cast(NotesRead, notes))
                 asked = _adapted(asked, words, template, opened, ranks, *lessons)
-            teacher = Teacher(asked, words, top_k=top_k, fp8=fp8)
+            teacher = Teacher(asked, words, top_k=top_k, fp8=fp8, senses=senses)
         with progress("Teaching", shown=ranks.rank == 0) as tick:
             record = teach_shards(
                 opened,
@@ -141,6 +148,8 @@ def _say_taught(record: "CacheRecord", shards: "ShardSet") -> None:
     say(f"{counts.scored} of {counts.samples} samples scored by {name}, {counts.with_notes} of them with notes;")
     say(f"{counts.written} responses written by it, {counts.tokens:,} tokens read, {size:.1f} MiB of cache,")
     say(f"{size * 2**20 / max(counts.response_tokens, 1):,.0f} bytes a token.")
+    if record.shown_fields:
+        say(f"It was shown {' and '.join(record.shown_fields)}, one sample at a time.")
     if counts.kept:
         say(f"{counts.kept} of the samples had been asked the same before, and were kept.")
     if record.gain is not None:

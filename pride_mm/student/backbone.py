@@ -40,25 +40,26 @@ def load_backbone(
         if device_map or dtype != torch.float32:  # a copy: what is kept for others stays as it is
             model = copy.deepcopy(model).to("cuda" if device_map == "auto" else device_map, dtype)
         return model, tokenizer
-    folder = Path(name)
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise UserError(f"{name} is not a Hugging Face model: it has no config.json.")
-    with _readable("Language model", name):
+    with readable("Language model", name):
         tokenizer = _padded(AutoTokenizer.from_pretrained(str(name)))
         model = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype, device_map=device_map)
-    return _settle(model, tokenizer)
+    return settle(model, tokenizer)
 
 
 def load_tokenizer(name: str | Path) -> Any:
     """The tokenizer of a model, as ``load_backbone`` gives it, without the model; raises UserError likewise."""
     if str(name) == SMOLLM2:
         return _smollm2_tokenizer(*_smollm2_file())
-    with _readable("Tokenizer", name):
+    with readable("Tokenizer", name):
         return _padded(AutoTokenizer.from_pretrained(str(name)))
 
 
 @contextmanager
-def _readable(what: str, name: str | Path) -> Iterator[None]:
+def readable(what: str, name: str | Path) -> Iterator[None]:
+    """What loads the files of ``name`` raises UserError where they cannot be read."""
+    folder = Path(name)
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise UserError(f"{name} is not a Hugging Face model: it has no config.json.")
     try:
         yield
     except Exception as error:  # noqa: BLE001  the hub, the parsers and safetensors raise a dozen kinds
@@ -102,10 +103,10 @@ def _smollm2() -> tuple[Any, Any]:
     # place: a teacher is frozen, and a student is a copy.
     folder, file = _smollm2_file()
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-    return _settle(model, _smollm2_tokenizer(folder, file))
+    return settle(model, _smollm2_tokenizer(folder, file))
 
 
-def _settle(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+def settle(model: Any, tokenizer: Any) -> tuple[Any, Any]:
     """Make model and tokenizer agree on where a text ends."""
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id

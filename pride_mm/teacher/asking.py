@@ -23,8 +23,11 @@ from pride_mm.progress import Progress
 from pride_mm.schema import Frozen
 from pride_mm.teacher.prompt import Prompt
 from pride_mm.teacher.scoring import AnyTeacher
+from pride_mm.teacher.senses import Question
 
 GAIN_SAMPLES = 32
+_SHOWN_AT_ONCE = 32
+"""Samples whose clips and sounds are decoded before the first of them is asked about."""
 NotesRead = Literal["given", "none", "shuffled"]
 
 
@@ -69,9 +72,10 @@ class Asker:
     fp8: bool
     max_response: int
 
-    def asked(self, prompt: Sequence[int], response: Sequence[int] | None) -> str:
-        """SHA-256 of the question: these words, and either this response or to write one."""
-        about = [*vars(self).values(), list(prompt), None if response is None else list(response)]
+    def asked(self, question: Question, response: Sequence[int] | None) -> str:
+        """SHA-256 of a question: its words, what is shown with them, and either this response or to write one."""
+        about = [*vars(self).values(), question.ids, None if response is None else list(response)]
+        about += [question.sha256()] if question.shown else []
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
@@ -80,13 +84,13 @@ class _Task:
     """A sample to be asked about; ``response`` is None where the teacher is to write it."""
 
     sample: Sample
-    prompt: list[int]
+    question: Question
     response: list[int] | None
     asked: str
 
     @property
     def length(self) -> int:
-        return len(self.prompt) + len(self.response or ())
+        return len(self.question.ids) + len(self.response or ())
 
 
 class Asking:
@@ -125,16 +129,24 @@ class Asking:
 
     def lessons(self, samples: Sequence[Sample], split: str, before: Mapping[str, Lesson]) -> dict[str, Lesson]:
         """The lesson of every sample, as ``before`` where the same was asked; empty where nothing is to score."""
-        tasks: list[_Task] = []
         lessons = {sample.key: _empty(self.teacher.width) for sample in samples}
+        size = _SHOWN_AT_ONCE if self.teacher.shown else max(1, len(samples))
+        for start in range(0, len(samples), size):
+            self._ask(samples[start : start + size], split, before, lessons)
+        return lessons
+
+    def _ask(
+        self, samples: Sequence[Sample], split: str, before: Mapping[str, Lesson], lessons: dict[str, Lesson]
+    ) -> None:
+        tasks: list[_Task] = []
         for sample in samples:
             text = sample.targets.get(self.response)
             if text is None and not (self.write_missing and split == "train"):
                 continue
             with self.bad.counting():
-                prompt = self.prompt.ids(self.teacher.tokenizer, sample)
+                question = self.prompt.question(sample, self.teacher.read)
                 response = None if text is None else self._ids(str(text))
-                task = _Task(sample, prompt, response, self.asker.asked(prompt, response))
+                task = _Task(sample, question, response, self.asker.asked(question, response))
                 old = before.get(sample.key)
                 if old is not None and old.asked == task.asked:
                     self.kept += 1
@@ -146,9 +158,8 @@ class Asking:
             self._score(batch, [task.response or [] for task in batch], lessons)
         # writing waits for the weights, not for arithmetic: more rows side by side cost next to nothing
         for batch in _batches([task for task in tasks if task.response is None], 4 * self.batch_size):
-            responses = self.teacher.write([task.prompt for task in batch], self.asker.max_response)
+            responses = self.teacher.write([task.question for task in batch], self.asker.max_response)
             self._score(batch, responses, lessons)
-        return lessons
 
     def _ids(self, text: str) -> list[int]:
         ids, cut = response_ids(self.teacher.tokenizer, text, self.asker.max_response)
@@ -157,9 +168,9 @@ class Asking:
 
     def _score(self, batch: Sequence[_Task], responses: Sequence[list[int]], lessons: dict[str, Lesson]) -> None:
         written = [task.response is None for task in batch]
-        scored = self.teacher.score([task.prompt for task in batch], responses, written)
+        scored = self.teacher.score([task.question for task in batch], responses, written)
         for task, lesson in zip(batch, scored, strict=True):
-            self.tokens += len(task.prompt) + len(lesson.response_ids)
+            self.tokens += len(task.question.ids) + len(lesson.response_ids)
             self._take(task, replace(lesson, asked=task.asked), lessons)
         self._tick(len(batch))
 
@@ -182,7 +193,7 @@ class Asking:
         blind = [
             _Task(
                 sample,
-                self.prompt.ids(self.teacher.tokenizer, replace(sample, privileged={})),
+                self.prompt.question(replace(sample, privileged={}), self.teacher.read),
                 lesson.response_ids.tolist(),
                 "",
             )
@@ -194,7 +205,7 @@ class Asking:
         nats, tokens = 0.0, 0
         for batch in _batches(blind, self.batch_size):
             scored = self.teacher.score(
-                [task.prompt for task in batch], [task.response or [] for task in batch], [False] * len(batch)
+                [task.question for task in batch], [task.response or [] for task in batch], [False] * len(batch)
             )
             for task, lesson in zip(batch, scored, strict=True):
                 nats += float((with_notes[task.sample.key].gold_log_probs - lesson.gold_log_probs).double().sum())

@@ -53,6 +53,7 @@ class CacheRecord(Frozen):
     """Whose words a cache holds, and which shards they belong to (SHA-256 of their tars, by shard).
 
     Of a teacher behind a ``server`` the weights are unknown, and ``features`` are 0 wide: there are none.
+    ``shown_fields`` are the clips and sounds that it was shown.
     """
 
     format: Literal[1] = 1
@@ -64,6 +65,7 @@ class CacheRecord(Frozen):
     prompt_sha256: str
     schema_sha256: str
     privileged_fields: tuple[str, ...]
+    shown_fields: tuple[str, ...] = ()
     notes: NotesRead
     gain: Gain | None
     top_k: int
@@ -230,8 +232,9 @@ def teach(
         prompt_sha256=prompt.sha256,
         schema_sha256=shards.schema.sha256,
         privileged_fields=tuple(field.name for field in shards.schema.privileged),
+        shown_fields=teacher.shown,
         notes=notes,
-        gain=work.gain(_heard(shards)) if notes == "given" else None,
+        gain=work.gain(_heard(shards, bool(teacher.shown))) if notes == "given" else None,
         top_k=teacher.top_k,
         fp8=teacher.fp8,
         head_sha256=_write_head(shards.folder, teacher.head) if teacher.top_k == 0 and teacher.head else None,
@@ -258,7 +261,7 @@ def _write_tars(shards: ShardSet, mine: Collection[str], work: Asking, notes: No
     """Ask about all samples of these shards."""
     tars: dict[str, TarRecord] = {}
     for split in shards.splits:
-        reader = shards.samples(split, _ROLES, media=False)
+        reader = shards.samples(split, _ROLES, media=bool(work.teacher.shown))
         for shard, places in _places(shards, split):
             if shard.name not in mine:
                 continue
@@ -270,11 +273,11 @@ def _write_tars(shards: ShardSet, mine: Collection[str], work: Asking, notes: No
     return tars
 
 
-def _heard(shards: ShardSet) -> list[tuple[Sample, Lesson]]:
+def _heard(shards: ShardSet, media: bool) -> list[tuple[Sample, Lesson]]:
     """The first of the train split that tell what notes are worth."""
     if "train" not in shards.splits:
         return []
-    reader = shards.samples("train", _ROLES, media=False)
+    reader = shards.samples("train", _ROLES, media=media)
     found = (
         heard_with_notes(tar_path(shards.folder, shard.name, f".{TEACHER}"), (reader[place] for place in places))
         for shard, places in _places(shards, "train")

@@ -12,6 +12,7 @@ from torch import Tensor
 from pride_mm.data.conversation import Message, chat_ids
 from pride_mm.teacher.drafting import Said, whole_sentences
 from pride_mm.teacher.scoring import Teacher
+from pride_mm.teacher.senses import Question
 
 
 class LocalWriter:
@@ -32,7 +33,7 @@ class LocalWriter:
 
     def write(self, chat: Sequence[Message]) -> Said:
         """Greedy words with the mean probability of their tokens; what was cut off ends with its last sentence."""
-        prompt = chat_ids(self.teacher.tokenizer, chat)
+        prompt = Question(chat_ids(self.teacher.tokenizer, chat))
         (ids,) = self.teacher.write([prompt], self.max_tokens)
         (lesson,) = self.teacher.score([prompt], [ids], [True])
         text = self.teacher.tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -5,7 +5,7 @@ prompt that is too long loses the oldest turns, and is refused where that is not
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,12 @@ from jinja2 import Environment, StrictUndefined
 from jinja2.meta import find_undeclared_variables
 
 from pride_mm.config import find_config, read_config
-from pride_mm.data.conversation import chat_ids, messages
+from pride_mm.data.conversation import Message, chat_ids, messages
 from pride_mm.data.render import render
 from pride_mm.data.shards import Sample
 from pride_mm.errors import SampleError, UserError
 from pride_mm.schema import Schema, Value
+from pride_mm.teacher.senses import Question
 
 STEPS = ("feelings", "situation", "response")
 
@@ -89,22 +90,27 @@ class Prompt:
 
     def ids(self, tokenizer: Any, sample: Sample) -> list[int]:
         """Prompt tokens up to where the response begins; raises SampleError where the notes alone are too long."""
+        return self.question(sample, lambda chat, _: Question(chat_ids(tokenizer, chat))).ids
+
+    def question(self, sample: Sample, read: Callable[[list[Message], Sample], Question]) -> Question:
+        """What a teacher is asked, as it ``read``s a chat; raises SampleError likewise."""
         turns: Any = sample.inputs[self.schema.dialogue.name]
         system = self.system(sample.privileged or {}, sample.key)
         kept = turns
-        ids = chat_ids(tokenizer, messages(kept, system))
-        while len(ids) > self.limit and len(kept) > 1:
+        question = read(messages(kept, system), sample)
+        while len(question.ids) > self.limit and len(kept) > 1:
             kept = kept[1:]
-            ids = chat_ids(tokenizer, messages(kept, system))
-        if len(ids) > self.limit:
-            shown = f", {len(self.examples)} examples" if self.examples else ""
+            question = read(messages(kept, system), sample)
+        if len(question.ids) > self.limit:
+            also = f", {len(self.examples)} examples" if self.examples else ""
+            also += ", what is shown" if question.shown else ""
             raise SampleError(
                 sample.key,
                 None,
-                f"notes{shown} and last turn take {len(ids)} tokens, {self.limit} are allowed (--max-prompt)",
+                f"notes{also} and last turn take {len(question.ids)} tokens, {self.limit} are allowed (--max-prompt)",
             )
         self.shortened += len(kept) < len(turns)
-        return ids
+        return question
 
 
 def choose_examples(schema: Schema, samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:

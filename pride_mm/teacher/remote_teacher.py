@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 
+from pride_mm.data.conversation import Message, chat_ids
+from pride_mm.data.shards import Sample
 from pride_mm.data.teaching import Lesson
 from pride_mm.errors import UserError
 from pride_mm.head import Head
 from pride_mm.teacher.client import Client
 from pride_mm.teacher.scoring import REPETITION_PENALTY, Served, until_end
+from pride_mm.teacher.senses import Question
 
 _PATH = "completions"
 _LEAST_MASS = 2.0**-23  # float32's own rounding: log-probabilities that come so can't tell less from nothing
@@ -68,24 +71,33 @@ class RemoteTeacher:
         """Nobody here knows them."""
         return None
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Words alone go over the line."""
+        return ()
+
+    def read(self, chat: Sequence[Message], sample: Sample) -> Question:
+        """The question that a chat is to it."""
+        return Question(chat_ids(self.tokenizer, chat))
+
     def score(
-        self, prompts: Sequence[list[int]], responses: Sequence[list[int]], written: Sequence[bool]
+        self, questions: Sequence[Question], responses: Sequence[list[int]], written: Sequence[bool]
     ) -> list[Lesson]:
         """Teacher-forced log-probabilities of the responses: each lesson has the ``K`` most probable ids of every
         response token, their log-probabilities at temperature 1, and the log of the mass outside of them.
         """
-        rows = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+        rows = [question.ids + response for question, response in zip(questions, responses, strict=True)]
         choices = self._answers(rows, 1, prompt_logprobs=self.kept)
         lessons = []
         for row, response, choice, own in zip(rows, responses, choices, written, strict=True):
             lessons.append(self._lesson(self._positions(choice, len(row))[-len(response) :], response, own))
         return lessons
 
-    def write(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
-        """Greedy responses to the prompts, each with its end token if it came within ``max_tokens``."""
+    def write(self, questions: Sequence[Question], max_tokens: int) -> list[list[int]]:
+        """Greedy responses to the questions, each with its end token if it came within ``max_tokens``."""
         end = self.tokenizer.eos_token_id
         choices = self._answers(
-            prompts,
+            [question.ids for question in questions],
             max_tokens,
             repetition_penalty=REPETITION_PENALTY,
             ignore_eos=True,  # whatever else ends a turn for the server; the student has one end

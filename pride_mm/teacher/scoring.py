@@ -1,4 +1,4 @@
-"""A causal language model that scores responses, and writes those that are missing.
+"""A language model that scores responses, and writes those that are missing; some see and hear.
 
 Letters: ``B`` batch, ``P`` prompt tokens, ``T`` response tokens, ``V`` vocabulary, ``K`` top-k, ``D`` width.
 """
@@ -12,9 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pride_mm.data.conversation import Message, chat_ids
+from pride_mm.data.shards import Sample
 from pride_mm.data.teaching import Lesson
 from pride_mm.head import Head
 from pride_mm.schema import Frozen
+from pride_mm.teacher.senses import Question, Senses
 
 REPETITION_PENALTY = 1.1
 """Of what is written; both kinds of teacher write alike."""
@@ -49,13 +52,20 @@ class AnyTeacher(Protocol):
     def weights_sha256(self) -> str | None:
         """Changes when, and only when, a weight does; None where nobody here knows them."""
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The fields that it sees and hears."""
+
+    def read(self, chat: Sequence[Message], sample: Sample) -> Question:
+        """The question that a chat about a sample is to it."""
+
     def score(
-        self, prompts: Sequence[list[int]], responses: Sequence[list[int]], written: Sequence[bool]
+        self, questions: Sequence[Question], responses: Sequence[list[int]], written: Sequence[bool]
     ) -> list[Lesson]:
         """The lesson on each response."""
 
-    def write(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
-        """A response to each prompt."""
+    def write(self, questions: Sequence[Question], max_tokens: int) -> list[list[int]]:
+        """A response to each question."""
 
 
 @dataclass
@@ -63,18 +73,20 @@ class Teacher:
     """A frozen model and its tokenizer.
 
     Args:
-        model: any Hugging Face causal language model with a ``lm_head``.
+        model: any Hugging Face language model with a ``lm_head``.
         tokenizer: its tokenizer; the ids past ``len(tokenizer)`` are padding and are sliced off.
         top_k: how many log-probabilities of a token are kept; 0 keeps the last hidden states instead, of which `head`
             makes exact logits.
         fp8: keep those states in float8, with a scale each: half the size, and logits that are off by some thousandths
             of a nat instead of hundred-thousandths.
+        senses: what it sees and hears with; where it is shown something, questions are answered one by one.
     """
 
     model: Any
     tokenizer: Any
     top_k: int = 64
     fp8: bool = False
+    senses: Senses | None = None
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
@@ -103,9 +115,18 @@ class Teacher:
         """What makes its logits: the last layer, and what some models do to its product."""
         return Head.of_model(self.model, self.vocabulary)
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The fields that it sees and hears."""
+        return tuple(field.name for field in self.senses.fields) if self.senses else ()
+
+    def read(self, chat: Sequence[Message], sample: Sample) -> Question:
+        """The question that a chat about a sample is to it; raises SampleError where a clip cannot be read."""
+        return self.senses.read(chat, sample) if self.senses else Question(chat_ids(self.tokenizer, chat))
+
     @torch.inference_mode()
     def score(
-        self, prompts: Sequence[list[int]], responses: Sequence[list[int]], written: Sequence[bool]
+        self, questions: Sequence[Question], responses: Sequence[list[int]], written: Sequence[bool]
     ) -> list[Lesson]:
         """Teacher-forced log-probabilities and features of the responses.
 
@@ -113,19 +134,28 @@ class Teacher:
         at temperature 1 and the log of the remaining mass, or its last hidden states; and those averaged over the
         response.
         """
-        rows = [prompt + response[:-1] for prompt, response in zip(prompts, responses, strict=True)]
+        if len(questions) > 1 and any(question.shown for question in questions):
+            each = zip(questions, responses, written, strict=True)
+            return [self.score([question], [response], [own])[0] for question, response, own in each]
+        rows = [question.ids + response[:-1] for question, response in zip(questions, responses, strict=True)]
         length = max(len(row) for row in rows)
         ids = torch.full((len(rows), length), self.tokenizer.eos_token_id, dtype=torch.long)
         mask = torch.zeros(len(rows), length, dtype=torch.long)
         for number, row in enumerate(rows):  # padded on the right: causal attention never sees the padding
             ids[number, : len(row)] = torch.tensor(row)
             mask[number, : len(row)] = 1
-        device = self.model.device
-        states = self.model.base_model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+        states = self.model.base_model(**self._inputs(ids, mask, questions)).last_hidden_state
         return [
-            self._lesson(states[number, len(prompts[number]) - 1 : len(rows[number])], response, written[number])
+            self._lesson(states[number, len(questions[number].ids) - 1 : len(rows[number])], response, written[number])
             for number, response in enumerate(responses)
         ]
+
+    def _inputs(self, ids: Tensor, mask: Tensor, questions: Sequence[Question]) -> dict[str, Tensor]:
+        shown = questions[0].before(ids.shape[1])
+        device = self.model.device
+        return {
+            name: tensor.to(device) for name, tensor in ({"input_ids": ids, "attention_mask": mask} | shown).items()
+        }
 
     def _lesson(self, states: Tensor, response: list[int], written: bool) -> Lesson:
         logits = self.head.logits(states.to(self.head.weight.device)).float()
@@ -146,19 +176,19 @@ class Teacher:
         return replace(lesson, ids=ids.cpu(), log_probs=top.cpu(), log_tail=torch.logsumexp(rest, dim=-1).cpu())
 
     @torch.inference_mode()
-    def write(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
-        """Greedy responses to the prompts, each with its end token if it came within ``max_tokens``."""
-        length = max(len(prompt) for prompt in prompts)
+    def write(self, questions: Sequence[Question], max_tokens: int) -> list[list[int]]:
+        """Greedy responses to the questions, each with its end token if it came within ``max_tokens``."""
+        if len(questions) > 1 and any(question.shown for question in questions):
+            return [self.write([question], max_tokens)[0] for question in questions]
+        length = max(len(question.ids) for question in questions)
         end = self.tokenizer.eos_token_id
-        ids = torch.full((len(prompts), length), end, dtype=torch.long)
-        mask = torch.zeros(len(prompts), length, dtype=torch.long)
-        for number, prompt in enumerate(prompts):
-            ids[number, length - len(prompt) :] = torch.tensor(prompt)
-            mask[number, length - len(prompt) :] = 1
-        device = self.model.device
+        ids = torch.full((len(questions), length), end, dtype=torch.long)
+        mask = torch.zeros(len(questions), length, dtype=torch.long)
+        for number, question in enumerate(questions):
+            ids[number, length - len(question.ids) :] = torch.tensor(question.ids)
+            mask[number, length - len(question.ids) :] = 1
         answers = self.model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            **self._inputs(ids, mask, questions),
             max_new_tokens=max_tokens,
             do_sample=False,
             repetition_penalty=REPETITION_PENALTY,

@@ -6,6 +6,7 @@ import torch
 from pride_mm.data.conversation import Message, chat_ids
 from pride_mm.teacher.local_writer import LocalWriter
 from pride_mm.teacher.scoring import Teacher
+from pride_mm.teacher.senses import Question
 
 OPTIONS = ("sad", "happy", "fearful", "a very long option of many tokens")
 BLANK: list[Message] = [{"role": "user", "content": "How does Lily feel?"}]
@@ -14,7 +15,7 @@ CHAT: list[Message] = [{"role": "user", "content": "Lily lost her toy. She began
 
 def means(teacher: Teacher, chat: list[Message]) -> torch.Tensor:
     """Each option scored by itself, without a cache and without neighbours."""
-    prompt = chat_ids(teacher.tokenizer, chat)
+    prompt = Question(chat_ids(teacher.tokenizer, chat))
     rows = [teacher.tokenizer(" " + option, add_special_tokens=False)["input_ids"] for option in OPTIONS]
     return torch.stack([teacher.score([prompt], [row], [True])[0].gold_log_probs.mean() for row in rows])
 

@@ -19,12 +19,13 @@ from pride_mm.teacher.client import Client
 from pride_mm.teacher.prompt import Prompt
 from pride_mm.teacher.remote_teacher import RemoteTeacher
 from pride_mm.teacher.scoring import Teacher
+from pride_mm.teacher.senses import Question
 from pride_mm.training import loop
 from tests.openai_server import KEY, MODEL, OpenAIServer
 from tests.pride_mm.conftest import NOTE
 
 ROLES = (Role.INPUT, Role.TARGET, Role.PRIVILEGED)
-PROMPTS = [[1, 403, 407, 261], [1, 263], [1, 378, 314, 433, 264, 379]]
+PROMPTS = [Question([1, 403, 407, 261]), Question([1, 263]), Question([1, 378, 314, 433, 264, 379])]
 RESPONSES = [[261, 378, 2], [403], [264, 400, 350, 2]]
 
 

@@ -10,12 +10,13 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, Llam
 from pride_mm.data.teaching import Lesson, stack
 from pride_mm.student.backbone import load_backbone
 from pride_mm.teacher.scoring import Teacher
+from pride_mm.teacher.senses import Question
 
 SHAPE = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 520, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-PROMPTS = [[5, 9, 30, 41], [7, 8]]
+PROMPTS = [Question([5, 9, 30, 41]), Question([7, 8])]
 RESPONSES = [[50, 60, 2], [70, 80, 90, 100, 2]]
 
 
@@ -32,7 +33,7 @@ def lessons(teacher):
 def test_it_equals_the_models_own_logits(teacher, lessons):
     for prompt, response, lesson in zip(PROMPTS, RESPONSES, lessons, strict=True):
         with torch.no_grad():
-            logits = teacher.model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].double()
+            logits = teacher.model(torch.tensor([prompt.ids + response])).logits[0, len(prompt.ids) - 1 : -1].double()
         exact = logits.log_softmax(-1)
         assert torch.allclose(lesson.log_probs.double(), exact.gather(1, lesson.ids.long()), atol=1e-5)
         assert torch.allclose(
@@ -158,6 +159,6 @@ def test_what_models_do_to_their_logits_is_done_here_too(teacher, config):
         PROMPTS, RESPONSES, other.score(PROMPTS, RESPONSES, [False, True]), strict=True
     ):
         with torch.no_grad():
-            logits = other.model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].double()
+            logits = other.model(torch.tensor([prompt.ids + response])).logits[0, len(prompt.ids) - 1 : -1].double()
         exact = logits[:, : other.vocabulary].log_softmax(-1)
         assert torch.allclose(lesson.log_probs.double(), exact.gather(1, lesson.ids.long()), atol=1e-5)
