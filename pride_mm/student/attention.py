@@ -79,7 +79,7 @@ class MultiSourceAttention(nn.Module):
         self.heads, self.latents = heads, latents
         self.source = nn.Parameter(torch.empty(sources, width))
         self.null = nn.Parameter(torch.empty(1, width))
-        self.gate = nn.Parameter(torch.empty(()))
+        self.gate = nn.Parameter(torch.empty(1))  # a scalar could not be spread over ranks
         self.norm_text = nn.LayerNorm(width)
         self.norm_latents = nn.LayerNorm(width)
         self.query = nn.Linear(width, inner, bias=False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pride_mm.errors import UserError
 from pride_mm.student import Student
 from pride_mm.training.settings import LoraSettings, StudentSettings
+from pride_mm.training.sharding import alike
 
 _PREFIX = "adapter."
 
@@ -84,6 +85,8 @@ def restore_student(student: Student, plain: Mapping[str, Tensor], tensors: Mapp
     adapted = {f"{name}.{kind}" for name, _ in _adapted(student) for kind in ("weight", "bias")}
     state = {name: value for name, value in plain.items() if name not in adapted}
     state |= {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+    mine = student.state_dict()
+    state = {name: alike(value, mine.get(name)) for name, value in state.items()}
     missing, unexpected = student.load_state_dict(state, strict=False)
     tied = {name for name in missing if ".base_layer." in name} | set(student.all_tied_weights_keys)
     assert not unexpected, unexpected

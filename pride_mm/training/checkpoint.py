@@ -24,6 +24,7 @@ from torch import Tensor
 from pride_mm.errors import UserError
 from pride_mm.files import PARTIAL, write_json
 from pride_mm.processes import is_first
+from pride_mm.training.sharding import alike
 
 _PREFIX = "checkpoint-"
 _HASHED = "training.safetensors", "student/model.safetensors"
@@ -210,9 +211,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put the moments back into an optimiser of the same parameters."""
-    whole = optimizer.state_dict()
+    state = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, number, name = key.split(".", 2)
-            whole["state"].setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict(whole)
+            moment = value if value.dim() == 0 else alike(value, parameters[int(number)])
+            state["state"].setdefault(int(number), {})[name] = moment
+    optimizer.load_state_dict(state)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import register_fsdp_forward_method
 
 from pride_mm.data.batch import Batch, Padded, Teaching
 from pride_mm.head import Head
@@ -30,7 +31,9 @@ from pride_mm.training.adapters import adapter_tensors, restore_student
 from pride_mm.training.chances import Chances
 from pride_mm.training.privileged import PrivilegedPath
 from pride_mm.training.queue import FeatureQueue
+from pride_mm.training.ranks import sum_over_ranks, world
 from pride_mm.training.settings import OptimSettings, RunSettings
+from pride_mm.training.sharding import alike, is_spread, reached, spread
 
 QUEUE = 64
 """Pooled responses that an MMD estimate remembers."""
@@ -66,6 +69,7 @@ class Distillation(nn.Module):
         teacher_width: width of the teacher's features; 0 where there is no teacher.
         teacher_head: makes logits of the teacher's states, where these are what was cached.
         vocabulary: how many ids the tokenizer has; what a head is padded with is in no softmax. None is all.
+
     """
 
     def __init__(
@@ -79,7 +83,8 @@ class Distillation(nn.Module):
     ) -> None:
         super().__init__()
         self.student, self.schema, self.loss, self.seed = student, schema, settings.loss, settings.seed
-        self.precision = settings.optim.precision
+        self.precision, self.is_spread = settings.optim.precision, False
+        self.unused: dict[str, float] = {}
         self.teacher_width, self.teacher_head, self.vocabulary = teacher_width, teacher_head, vocabulary
         width = student.config.width
         self.path = None
@@ -97,6 +102,18 @@ class Distillation(nn.Module):
         self.projection = feature_projection(width, teacher_width) if projected else None
         self.queue = FeatureQueue(QUEUE, width, teacher_width) if teacher_width and self.loss.uses("mmd") else None
 
+    def spread(self, device: torch.device) -> None:
+        """Spread all weights over the ranks; from now on each rank makes as many passes as any other.
+
+        Frozen encoders stay whole: what they make of media is computed, and kept, outside of any pass.
+        """
+        self.to(device).is_spread = True
+        depth = self.student.config.get_text_config().num_hidden_layers
+        lists = (one for one in self.student.backbone.modules() if isinstance(one, nn.ModuleList) and len(one) == depth)
+        frozen = {parameter for parameter in self.student.encoders.parameters() if not parameter.requires_grad}
+        spread(self, next(lists), frozen, device)
+        register_fsdp_forward_method(self, "measure")
+
     def forward(
         self, batch: Batch, progress: float, step: int = 0, whole: Whole | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -110,9 +127,21 @@ class Distillation(nn.Module):
         """
         parts, terms = self._parts(batch, progress, step, whole)
         total = sum(parts.values(), torch.zeros((), device=batch.inputs[self.schema.dialogue.name].values.device))
+        if self.is_spread:  # where a rank has no clip, what sees has a gradient all the same: ranks add theirs up
+            used = reached(total)
+            trained = [one for one in self.named_parameters() if one[1].requires_grad and not is_spread(one[1])]
+            self.unused = {name: float(id(one) not in used) for name, one in trained}
+            total = total + 0.0 * sum(one.flatten()[:1].sum() for name, one in trained if self.unused[name])
         # a pull has the gradient of its terms and not their value, which is the whole's
         value = total - parts["pull"] if "pull" in parts else total
         return total, {name: term.detach() for name, term in {"total": value, **terms}.items()}
+
+    def forget_unused(self) -> None:
+        """What no rank has used has no gradient instead of zeros, as without ranks: the optimiser lets it be."""
+        parameters = dict(self.named_parameters())
+        for name, ranks in sum_over_ranks(self.unused, next(self.parameters()).device).items():
+            if ranks == world():
+                parameters[name].grad = None
 
     def _parts(
         self, batch: Batch, progress: float, step: int, whole: Whole | None = None, apart: bool = False
@@ -283,7 +312,10 @@ class Distillation(nn.Module):
         prior = self.path.prior_loss(deploy.sources.predicted, latents, counts["prior"])
         parts, terms = {"prior": weights["prior"] * prior}, {"prior": prior}
         rows = self.path.choose(latents.present, progress, chances)
-        if weights["privileged"] + weights["consistency"] > 0 and len(rows):
+        reads = len(rows) > 0
+        if weights["privileged"] + weights["consistency"] > 0 and (reads or self.is_spread):
+            if not reads:
+                return parts | {"privileged": 0.0 * self._respond(batch.inputs, response).hidden.sum()}, terms
             # only the rows that read are passed again; the others would repeat the deploy pass
             part = batch.rows(rows)
             read, sources = self.path.join(latents.rows(rows), deploy.sources.rows(rows))
@@ -371,4 +403,5 @@ class Distillation(nn.Module):
         state = {
             name.removeprefix("training."): value for name, value in tensors.items() if name.startswith("training.")
         }
-        self.load_state_dict(state, strict=False)
+        mine = self.state_dict()
+        self.load_state_dict({name: alike(value, mine[name]) for name, value in state.items()}, strict=False)

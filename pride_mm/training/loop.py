@@ -30,6 +30,7 @@ from pride_mm.training.history import History
 from pride_mm.training.ranks import sum_over_ranks
 from pride_mm.training.session import Session
 from pride_mm.training.settings import RunSettings
+from pride_mm.training.sharding import whole
 from pride_mm.training.step import take_gradient
 from pride_mm.training.stopping import Stop
 
@@ -169,7 +170,7 @@ class _Loop:
         torch.manual_seed(hash((self.settings.seed, self.step, accelerator.process_index)))
         progress = self.step / max(1, session.total)
         norms = {}
-        if optim.norms_every and self.step % optim.norms_every == 0:
+        if optim.norms_every and not distillation.is_spread and self.step % optim.norms_every == 0:
             norms = distillation.gradient_norms(batch, progress, self.step)
         losses = take_gradient(
             distillation,
@@ -181,15 +182,17 @@ class _Loop:
             session.model,
             lambda: accelerator.no_sync(session.model),
         )
-        norm = accelerator.clip_grad_norm_(session.model.parameters(), optim.clip)
-        if math.isfinite(float(norm)):
+        if distillation.is_spread:
+            distillation.forget_unused()
+        norm = float(whole({"": accelerator.clip_grad_norm_(session.model.parameters(), optim.clip)})[""])
+        if math.isfinite(norm):
             session.optimizer.step()
         else:
             self._not_finite(batch, losses)
         session.scheduler.step()
         session.optimizer.zero_grad(set_to_none=True)
         terms = {name: float(value) for name, value in losses.items()}
-        return terms | {"gradient_norm": float(norm)} | {f"gradient_norm.{name}": one for name, one in norms.items()}
+        return terms | {"gradient_norm": norm} | {f"gradient_norm.{name}": one for name, one in norms.items()}
 
     def _not_finite(self, batch: Batch, losses: Mapping[str, torch.Tensor]) -> None:
         """All ranks come here together, since they have one gradient; each writes down its own samples."""
@@ -229,13 +232,14 @@ class _Loop:
 
     def _save(self, score: float) -> None:
         self.saved = time.monotonic()
-        if not self.main:
-            return
         distillation, data = self.session.distillation, self.session.loader.state_dict()
+        if not (self.main or distillation.is_spread):
+            return
         state = State(self.step, data, score, self.waited, self.finished)
-        student = merged_state(distillation.student) or distillation.student.state_dict()
-        tensors = distillation.training_state() | checkpoint.optimizer_tensors(self.session.optimizer)
-        self.writer.save(state, student, tensors)
+        student = whole(merged_state(distillation.student) or distillation.student.state_dict())
+        tensors = whole(distillation.training_state() | checkpoint.optimizer_tensors(self.session.optimizer))
+        if self.main:
+            self.writer.save(state, student, tensors)
 
     @torch.no_grad()
     def _validated(self) -> float:
@@ -243,10 +247,9 @@ class _Loop:
         session, begun = self.session, time.perf_counter()
         session.model.eval()
         sums: dict[str, float] = {}
-        for batch in _share(session):
-            for name, (value, count) in session.distillation.measure(
-                session.features.fill(batch).to(self.device)
-            ).items():
+        for batch, counted in _share(session):
+            measured = session.distillation.measure(session.features.fill(batch).to(self.device))
+            for name, (value, count) in measured.items() if counted else ():
                 sums[name] = sums.get(name, 0.0) + value * count
                 sums[f"of.{name}"] = sums.get(f"of.{name}", 0.0) + count
         names = session.distillation.measured_names
@@ -260,13 +263,20 @@ class _Loop:
         return means["total"]
 
 
-def _share(session: Session) -> Iterator[Batch]:
-    """Every sample of the validation splits once, in order; a batch belongs to one rank."""
-    size, rank = session.settings.data.batch_size, session.accelerator.process_index
-    starts = ((reader, start) for reader in session.valid for start in range(0, len(reader), size))
-    for number, (reader, start) in enumerate(starts):
-        if number % session.accelerator.num_processes == rank:
-            yield session.collator(reader[start : start + size])
+def _share(session: Session) -> Iterator[tuple[Batch, bool]]:
+    """Every sample of the validation splits once, in order; a batch counts on one rank.
+
+    All ranks have as many batches, since they may share weights: the last of some is another's.
+    """
+    size, rank, world = (
+        session.settings.data.batch_size,
+        session.accelerator.process_index,
+        session.accelerator.num_processes,
+    )
+    starts = [(reader, start) for reader in session.valid for start in range(0, len(reader), size)]
+    for first in range(0, len(starts), world):
+        reader, start = starts[min(first + rank, len(starts) - 1)]
+        yield session.collator(reader[start : start + size]), first + rank < len(starts)
 
 
 def _tokens(session: Session, batch: Batch) -> float:

@@ -88,10 +88,15 @@ class Session:
         rank, world = accelerator.process_index, accelerator.num_processes
         order = Batches(mix, _share(data.batch_size, world), rank, world, budget=budget)
         total = sum(order.steps(epoch) for epoch in range(settings.optim.epochs))
+        spread = settings.ranks.weights == "spread" and world > 1
+        if spread:
+            _check_spread(settings)
+            distillation.spread(accelerator.device)
         plain = torch.optim.AdamW(
             distillation.groups(settings.optim), weight_decay=settings.optim.weight_decay, fused=True
         )
-        model, optimizer = accelerator.prepare(distillation, plain)
+        optimizer = accelerator.prepare(plain)
+        model = distillation if spread else accelerator.prepare(distillation)
         return cls(
             settings=settings,
             accelerator=accelerator,
@@ -167,11 +172,11 @@ def _compile(student: Student) -> None:
 
 
 def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix) -> None:
-    """Write what the run is made of, or see that it is the same as last time; how often it is saved may differ."""
+    """Write what the run is made of, or see that it is the same as last time; how it is saved and shared may differ."""
     path = run / "settings.json"
     mine = {**settings.model_dump(mode="json"), "schema": schema.sha256, "order": mix.describe()}
     before = json.loads(path.read_text()) if path.is_file() else mine
-    differ = {name for name in {*before, *mine} if before.get(name) != mine.get(name)} - {"checkpoint"}
+    differ = {name for name in {*before, *mine} if before.get(name) != mine.get(name)} - {"checkpoint", "ranks"}
     if differ:
         raise UserError(
             f"{run} holds a run with other settings, another schema or other shards (these differ: "
@@ -179,6 +184,18 @@ def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix) -> None:
         )
     if before != mine or not path.is_file():
         write_json(path, mine)
+
+
+def _check_spread(settings: RunSettings) -> None:
+    wrong = {
+        "data.at_once": settings.data.at_once is not None,
+        "student.compile": settings.student.compile,
+    }
+    if any(wrong.values()):
+        raise UserError(
+            f"ranks.weights=spread goes without {' and '.join(name for name, given in wrong.items() if given)}: leave "
+            "that out, or take ranks.weights=copied."
+        )
 
 
 def _share(batch_size: int, world: int) -> int:

@@ -151,6 +151,17 @@ class CheckpointSettings(Frozen):
     keep: Positive = 1
 
 
+class RankSettings(Frozen):
+    """What several processes share, beside the samples of a step.
+
+    Attributes:
+        weights: ``copied``, each has all of them (DDP); ``spread``, each has a part of the weights, gradients and
+            moments (FSDP2), which takes less memory and more talk. The result is the same.
+    """
+
+    weights: Literal["copied", "spread"] = "copied"
+
+
 class PrivilegedSettings(Frozen):
     """How the notes are read while training.
 
@@ -174,5 +185,6 @@ class RunSettings(Frozen):
     data: DataSettings = DataSettings()
     optim: OptimSettings = OptimSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    ranks: RankSettings = RankSettings()
     privileged: PrivilegedSettings = PrivilegedSettings()
     loss: DualAlignment = DualAlignment()

@@ -100,7 +100,9 @@ def of_sounds(tokenizer: Any) -> tuple[Any, Any]:
     names = ["<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"]
     tokenizer.add_special_tokens({"additional_special_tokens": names})
     processor = Qwen2AudioProcessor(
-        WhisperFeatureExtractor(feature_size=128), tokenizer, chat_template=template(audio="<|audio_bos|><|AUDIO|><|audio_eos|>")
+        WhisperFeatureExtractor(feature_size=128),
+        tokenizer,
+        chat_template=template(audio="<|audio_bos|><|AUDIO|><|audio_eos|>"),
     )
     ears = {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 4, "encoder_ffn_dim": 64}
     words = Qwen2Config(**WORDS, vocab_size=len(tokenizer), num_key_value_heads=4)

@@ -25,6 +25,7 @@ optim = {{ epochs = 2, warmup = 2, norms_every = 3 }}
 loss = {{ privileged = 0.5, consistency = 0.1, cosine = 0.1 }}
 checkpoint = {{ steps = 1 }}
 """
+SPREAD = ("--set", "ranks.weights=spread")
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +106,17 @@ def wait_for_steps(run: Path, steps: int, running: subprocess.Popen[bytes] | Non
     pytest.fail("no step was taken")
 
 
-def test_a_killed_rank_is_started_again_and_nothing_is_lost(command, alone, tmp_path):
-    running = on_two(command, tmp_path, restarts=3)
+@pytest.mark.parametrize("how", [(), SPREAD], ids=["copied", "spread"])
+def test_a_killed_rank_is_started_again_and_nothing_is_lost(command, alone, tmp_path, how):
+    running = on_two(command, tmp_path, *how, restarts=3)
     wait_for_steps(tmp_path / "run", 3)
     os.kill(rank_processes(running.pid)[-1], signal.SIGKILL)
     ended(running)
     same_run(tmp_path / "run", alone)
 
 
-def test_asked_to_stop_on_one_it_goes_on_on_two(command, alone, tmp_path):
+@pytest.mark.parametrize("how", [(), SPREAD], ids=["copied", "spread"])
+def test_asked_to_stop_on_one_it_goes_on_on_two(command, alone, tmp_path, how):
     running = subprocess.Popen([*command, "--out", str(tmp_path)], stdout=subprocess.PIPE, text=True)
     wait_for_steps(tmp_path / "run", 2)
     running.terminate()
@@ -122,7 +125,7 @@ def test_asked_to_stop_on_one_it_goes_on_on_two(command, alone, tmp_path):
     if checkpoint.read_state(checkpoint.checkpoints(tmp_path / "run")[-1]).finished:
         pytest.skip("it was done before it was asked")
     assert "asked to stop, and saved at step" in " ".join(said.split())
-    ended(on_two(command, tmp_path))
+    ended(on_two(command, tmp_path, *how))
     same_run(tmp_path / "run", alone)
 
 
@@ -150,3 +153,19 @@ def test_a_step_that_cannot_be_shared_is_refused(command, tmp_path):
     assert running.returncode != 0
     assert "is no multiple of that: give one that is, such as 6" in " ".join(complained.split())
     assert json.dumps("Traceback") not in complained
+
+
+def test_spread_over_two_ranks_they_train_as_one_does(command, alone, tmp_path):
+    ended(on_two(command, tmp_path, *SPREAD))
+    same_run(tmp_path / "run", alone)
+    ours, theirs = (load_file(checkpoint.best(run) / "student/model.safetensors") for run in (tmp_path / "run", alone))
+    assert {name: one.shape for name, one in ours.items()} == {name: one.shape for name, one in theirs.items()}
+    for name, tensor in theirs.items():
+        assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-4), name
+
+
+def test_what_cannot_be_spread_is_refused(command, tmp_path):
+    running = on_two(command, tmp_path, *SPREAD, "--set", "data.at_once=1")
+    _, complained = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert "ranks.weights=spread goes without data.at_once: leave that out" in " ".join(complained.split())
