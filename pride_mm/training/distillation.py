@@ -7,7 +7,6 @@ here and are never exported. The teacher is not here at all: its words come with
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -32,7 +31,7 @@ from pride_mm.training.chances import Chances
 from pride_mm.training.privileged import PrivilegedPath
 from pride_mm.training.queue import FeatureQueue
 from pride_mm.training.ranks import sum_over_ranks, world
-from pride_mm.training.settings import OptimSettings, RunSettings
+from pride_mm.training.settings import RunSettings
 from pride_mm.training.sharding import alike, is_spread, reached, spread
 
 QUEUE = 64
@@ -382,15 +381,6 @@ class Distillation(nn.Module):
         """What ``measure`` may name."""
         heads = (f"accuracy.{name}" for name in self.student.target_heads)
         return ["cross_entropy", *heads, "heads", "privileged", "gap"]
-
-    def groups(self, optim: OptimSettings) -> list[dict[str, Any]]:
-        """Parameter groups: the backbone at ``lr``, what starts from nothing at ``fresh_lr``."""
-        backbone = {id(parameter) for parameter in self.student.backbone.parameters()}
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [
-            {"params": [p for p in trained if id(p) in backbone], "lr": optim.lr},
-            {"params": [p for p in trained if id(p) not in backbone], "lr": optim.fresh_lr},
-        ]
 
     def training_state(self) -> dict[str, Tensor]:
         """What a checkpoint needs beside the student's own folder."""

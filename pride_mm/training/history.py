@@ -11,7 +11,8 @@ from pride_mm.files import write_jsonl
 class History:
     """Appends to a run's ``metrics.jsonl``.
 
-    A line is ``{"step", "split", "terms": {name: value}, "lr", "seconds"}``; ``split`` is ``train`` or ``valid``.
+    A line is ``{"step", "split", "terms": {name: value}, "lr", "seconds", "memory_mib"}``; ``split`` is ``train`` or
+    ``valid``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,7 +23,9 @@ class History:
         if self.path.exists():
             write_jsonl(self.path, [line for line in read_history(self.path) if line["step"] <= step])
 
-    def add(self, step: int, split: str, terms: Mapping[str, float], lr: float, seconds: float) -> None:
+    def add(
+        self, step: int, split: str, terms: Mapping[str, float], lr: float, seconds: float, memory_mib: float
+    ) -> None:
         """Append one line; at once, so that a killed run keeps it."""
         line = {
             "step": step,
@@ -30,6 +33,7 @@ class History:
             "terms": {name: round(value, 6) for name, value in terms.items()},
             "lr": lr,
             "seconds": round(seconds, 3),
+            "memory_mib": round(memory_mib),
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

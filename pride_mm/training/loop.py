@@ -9,13 +9,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
 from pride_mm.data.batch import Batch
 from pride_mm.data.shards import ShardSet
@@ -25,14 +25,16 @@ from pride_mm.progress import Progress, silent
 from pride_mm.student import save_student
 from pride_mm.training import checkpoint
 from pride_mm.training.adapters import merged_state
+from pride_mm.training.answers import ANSWERS, Answers
 from pride_mm.training.checkpoint import UNKNOWN, State
-from pride_mm.training.history import History
-from pride_mm.training.ranks import sum_over_ranks
+from pride_mm.training.reporting import Report, count_tokens
 from pride_mm.training.session import Session
 from pride_mm.training.settings import RunSettings
 from pride_mm.training.sharding import whole
 from pride_mm.training.step import take_gradient
 from pride_mm.training.stopping import Stop
+from pride_mm.training.trackers import flat, known_trackers
+from pride_mm.training.validation import validate
 
 NOT_FINITE = "not_finite.jsonl"
 
@@ -71,8 +73,14 @@ def train(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         join_processes("nccl" if torch.cuda.is_available() else "gloo")
     # Accelerate believes in ranks without a GPU only where that is said
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[wrapper])
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        kwargs_handlers=[wrapper],
+        log_with=known_trackers(settings.trackers),
+        project_config=ProjectConfiguration(str(run), logging_dir=str(out / "tensorboard")),
+    )
     session = Session.build(settings, sets, run, accelerator)
+    accelerator.init_trackers(settings.name, flat(settings))
     loop = _Loop(session, run)
     resumed = loop.resume()
     with Stop() as stop:
@@ -92,9 +100,10 @@ class _Loop:
     def __init__(self, session: Session, run: Path) -> None:
         self.session, self.run, self.settings = session, run, session.settings
         self.device, self.main = session.accelerator.device, session.accelerator.is_main_process
-        self.history = History(run / "metrics.jsonl")
+        self.report = Report(session, run)
         self.step, self.best, self.waited, self.finished = 0, UNKNOWN, 0, False
         self.saved = time.monotonic()
+        self.answers = Answers(run / ANSWERS, session.valid, self.settings.answers, session.collator)
 
         def student(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
             save_student(folder, session.distillation.student, session.tokenizer, tensors)
@@ -105,12 +114,13 @@ class _Loop:
         """Go on from the newest checkpoint that is whole, if there is one."""
         with self.session.accelerator.main_process_first():
             found = checkpoint.newest_whole(self.run)
-        if self.main:
-            self.history.rewind(0 if found is None else checkpoint.read_state(found).step)
+        self.report.rewind(0 if found is None else checkpoint.read_state(found).step)
         if found is None:
             return False
         state, tensors = checkpoint.read_state(found), checkpoint.load_tensors(found)
         self.session.distillation.load_training_state(tensors, found / "student")
+        if self.session.average is not None:
+            self.session.average.restore(tensors)
         checkpoint.restore_optimizer(self.session.optimizer, tensors)
         self.session.set_rate(state.step)
         self.session.loader.load_state_dict(state.data)
@@ -128,7 +138,8 @@ class _Loop:
             if order.epoch == epoch:
                 self._save(UNKNOWN)
                 return
-            score = self._validated()
+            with self.session.averaged():
+                score = self._validated()
             self.waited = 0 if score < self.best else self.waited + 1
             self.best = min(score, self.best)
             patience = self.settings.optim.patience
@@ -147,15 +158,10 @@ class _Loop:
             terms = self._train_step(session.features.fill(batch).to(self.device))
             self.step += 1
             asked = {"asked": float(stop.asked), "due": float(self.main and self._due())}
-            means, asked = self._agreed(terms | {"data_wait": waited, "tokens": _tokens(session, batch)}, asked)
-            seconds = time.perf_counter() - begun
-            self._note("train", means, seconds)
-            share = f"{means['data_wait'] / seconds:.0%} waiting for data"
-            progress(
-                self.step,
-                session.total,
-                f"loss {means['total']:.3f}  {means['tokens'] / seconds:,.0f} tokens/s  {share}",
-            )
+            terms |= {"data_wait": waited, "tokens": count_tokens(session, batch)}
+            means, asked = self.report.agree(terms, asked)
+            said = self.report.note(self.step, "train", means, time.perf_counter() - begun)
+            progress(self.step, session.total, said)
             if asked["asked"] or session.loader.batches.epoch != epoch:
                 return bool(asked["asked"])
             if asked["due"]:
@@ -187,6 +193,8 @@ class _Loop:
         norm = float(whole({"": accelerator.clip_grad_norm_(session.model.parameters(), optim.clip)})[""])
         if math.isfinite(norm):
             session.optimizer.step()
+            if session.average is not None:
+                session.average.update(self.step)
         else:
             self._not_finite(batch, losses)
         session.scheduler.step()
@@ -207,24 +215,6 @@ class _Loop:
                 f"'pride show', or leave out such steps with optim.not_finite=skip."
             )
 
-    def _agreed(
-        self, terms: Mapping[str, float], flags: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """The terms' means and the flags' sums over the ranks; what is counted is summed as well."""
-        ranks = self.session.accelerator.num_processes
-        summed = sum_over_ranks({**terms, **flags}, self.device, [*self._names(), *flags])
-        means = {name: value if name == "tokens" else value / ranks for name, value in summed.items()}
-        return {name: means[name] for name in means if name not in flags}, {name: summed[name] for name in flags}
-
-    def _names(self) -> list[str]:
-        """What a step's line may hold."""
-        terms = self.session.distillation.term_names
-        return [*terms, "gradient_norm", *(f"gradient_norm.{name}" for name in terms), "data_wait", "tokens"]
-
-    def _note(self, split: str, terms: Mapping[str, float], seconds: float) -> None:
-        if self.main:
-            self.history.add(self.step, split, terms, float(self.session.scheduler.get_last_lr()[0]), seconds)
-
     def _due(self) -> bool:
         chosen = self.settings.checkpoint
         by_steps = chosen.steps is not None and self.step % chosen.steps == 0
@@ -236,50 +226,20 @@ class _Loop:
         if not (self.main or distillation.is_spread):
             return
         state = State(self.step, data, score, self.waited, self.finished)
-        student = whole(merged_state(distillation.student) or distillation.student.state_dict())
-        tensors = whole(distillation.training_state() | checkpoint.optimizer_tensors(self.session.optimizer))
-        if self.main:
-            self.writer.save(state, student, tensors)
+        with self.session.averaged() as raw:
+            student = whole(merged_state(distillation.student) or distillation.student.state_dict())
+            tensors = whole(distillation.training_state() | checkpoint.optimizer_tensors(self.session.optimizer) | raw)
+            if self.main:
+                self.writer.save(state, student, tensors)
 
-    @torch.no_grad()
     def _validated(self) -> float:
         """The loss without notes on the validation splits; where there are none, the newest is the best."""
         session, begun = self.session, time.perf_counter()
         session.model.eval()
-        sums: dict[str, float] = {}
-        for batch, counted in _share(session):
-            measured = session.distillation.measure(session.features.fill(batch).to(self.device))
-            for name, (value, count) in measured.items() if counted else ():
-                sums[name] = sums.get(name, 0.0) + value * count
-                sums[f"of.{name}"] = sums.get(f"of.{name}", 0.0) + count
-        names = session.distillation.measured_names
-        sums = sum_over_ranks(sums, self.device, [*names, *(f"of.{name}" for name in names)])
-        means = {name: sums[name] / sums[f"of.{name}"] for name in names if sums.get(f"of.{name}")}
+        means = validate(session)
+        if not session.distillation.is_spread and self.main:
+            self.answers.write(session.distillation.student, self.step)
         if not means:
             return -float(self.step)
-        heads = self.settings.loss.at(1.0)["heads"] * means.get("heads", 0.0)
-        means["total"] = means.get("cross_entropy", 0.0) + heads
-        self._note("valid", means, time.perf_counter() - begun)
+        self.report.note(self.step, "valid", means, time.perf_counter() - begun)
         return means["total"]
-
-
-def _share(session: Session) -> Iterator[tuple[Batch, bool]]:
-    """Every sample of the validation splits once, in order; a batch counts on one rank.
-
-    All ranks have as many batches, since they may share weights: the last of some is another's.
-    """
-    size, rank, world = (
-        session.settings.data.batch_size,
-        session.accelerator.process_index,
-        session.accelerator.num_processes,
-    )
-    starts = [(reader, start) for reader in session.valid for start in range(0, len(reader), size)]
-    for first in range(0, len(starts), world):
-        reader, start = starts[min(first + rank, len(starts) - 1)]
-        yield session.collator(reader[start : start + size]), first + rank < len(starts)
-
-
-def _tokens(session: Session, batch: Batch) -> float:
-    """Real tokens of context and response."""
-    schema = session.distillation.schema
-    return float(batch.inputs[schema.dialogue.name].mask.sum() + batch.targets[schema.response.name].mask.sum())

@@ -1,10 +1,10 @@
 """What a run is made of: built once of its settings, its shards and the backbone."""
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from pride_mm.data.batch import Batch
 from pride_mm.data.batches import Batches, Budget
@@ -26,10 +27,15 @@ from pride_mm.schema import Schema
 from pride_mm.student import EncoderSettings, Student
 from pride_mm.student.backbone import load_backbone
 from pride_mm.training.adapters import add_adapters
+from pride_mm.training.average import Average
 from pride_mm.training.distillation import Distillation
 from pride_mm.training.features import FeatureCache
 from pride_mm.training.material import Material
-from pride_mm.training.settings import OptimSettings, RunSettings
+from pride_mm.training.optimizer import build_optimizer, rate
+from pride_mm.training.settings import RunSettings
+
+_MAY_DIFFER = {"checkpoint", "ranks", "answers", "trackers"}
+"""Settings that change nothing in what a run becomes."""
 
 
 @dataclass
@@ -56,6 +62,7 @@ class Session:
     scheduler: torch.optim.lr_scheduler.LambdaLR
     features: FeatureCache
     total: int
+    average: Average | None = None
 
     @classmethod
     def build(cls, settings: RunSettings, sets: Sequence[ShardSet], run: Path, accelerator: Accelerator) -> "Session":
@@ -92,9 +99,7 @@ class Session:
         if spread:
             _check_spread(settings)
             distillation.spread(accelerator.device)
-        plain = torch.optim.AdamW(
-            distillation.groups(settings.optim), weight_decay=settings.optim.weight_decay, fused=True
-        )
+        plain = build_optimizer(distillation, settings.optim)
         optimizer = accelerator.prepare(plain)
         model = distillation if spread else accelerator.prepare(distillation)
         return cls(
@@ -107,18 +112,28 @@ class Session:
             loader=Loader(corpora, collator, order, data.workers, max_bad=data.max_bad),
             valid=material.valid(),
             optimizer=optimizer,
-            scheduler=torch.optim.lr_scheduler.LambdaLR(plain, partial(_rate, settings.optim, total)),
+            scheduler=torch.optim.lr_scheduler.LambdaLR(plain, partial(rate, settings.optim, total)),
             features=FeatureCache(run / "features", student, int(data.features_gib * 2**30 / world)),
             total=total,
+            average=None if settings.optim.average is None else Average(student, settings.optim.average),
         )
+
+    @contextmanager
+    def averaged(self) -> Iterator[dict[str, Tensor]]:
+        """While the block lasts, the student has its average, where there is one; gives what it has otherwise."""
+        if self.average is None:
+            yield {}
+            return
+        with self.average.worn():
+            yield self.average.tensors()
 
     def set_rate(self, step: int) -> None:
         """The learning rates after so many steps."""
         scheduler = self.scheduler
         scheduler.last_epoch = step
-        rates = [base * rate(step) for base, rate in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
-        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        rates = [base * factor(step) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+        for group, lr in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
         scheduler._last_lr = rates
 
 
@@ -176,7 +191,7 @@ def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix) -> None:
     path = run / "settings.json"
     mine = {**settings.model_dump(mode="json"), "schema": schema.sha256, "order": mix.describe()}
     before = json.loads(path.read_text()) if path.is_file() else mine
-    differ = {name for name in {*before, *mine} if before.get(name) != mine.get(name)} - {"checkpoint", "ranks"}
+    differ = {name for name in {*before, *mine} if before.get(name) != mine.get(name)} - _MAY_DIFFER
     if differ:
         raise UserError(
             f"{run} holds a run with other settings, another schema or other shards (these differ: "
@@ -215,11 +230,3 @@ def _budget(settings: RunSettings, material: Material, collator: Collator, run: 
         return None
     cached, of = run / "lengths.safetensors", collator.sha256 + material.taught_sha256
     return Budget(data.tokens, measure_lengths(material.train(media=False), collator.length, cached, of, data.workers))
-
-
-def _rate(optim: OptimSettings, total: int, step: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth."""
-    warmup = min(optim.warmup, max(1, total // 10))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

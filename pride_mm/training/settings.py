@@ -123,6 +123,8 @@ class OptimSettings(Frozen):
     ``precision``: what the student computes in while it is trained; weights and losses stay in float32.
     ``patience``: so many epochs without a better validation loss end the run; not given, it goes through all.
     ``not_finite``: what becomes of a step whose gradient is no number; its samples are in not_finite.jsonl.
+    ``average``: decay of an exponential moving average of the weights, such as 0.999, which is what is validated and
+    saved as the student; not given, the weights themselves are.
     """
 
     lr: Annotated[float, Setting(gt=0)] = 2e-4
@@ -135,6 +137,7 @@ class OptimSettings(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     patience: Positive | None = None
     not_finite: Literal["stop", "skip"] = "stop"
+    average: Annotated[float, Setting(gt=0, lt=1)] | None = None
 
 
 class CheckpointSettings(Frozen):
@@ -176,7 +179,12 @@ class PrivilegedSettings(Frozen):
 
 
 class RunSettings(Frozen):
-    """One training run."""
+    """One training run.
+
+    Attributes:
+        answers: how many samples of the validation split are answered each time it is measured, in answers.jsonl.
+        trackers: where its numbers go beside metrics.jsonl; TensorBoard's go to the folder of runs.
+    """
 
     name: Annotated[str, Setting(pattern=r"^[A-Za-z0-9_-]+$")]
     description: str = ""
@@ -188,3 +196,5 @@ class RunSettings(Frozen):
     ranks: RankSettings = RankSettings()
     privileged: PrivilegedSettings = PrivilegedSettings()
     loss: DualAlignment = DualAlignment()
+    answers: Annotated[int, Setting(ge=0)] = 2
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

@@ -66,8 +66,8 @@ def make_run(folder: Path, small_model: Path, seed: int) -> Path:
     write_json(folder / "settings.json", {"name": folder.name, "seed": seed, "data": {"max_response": 12}})
     history = History(folder / "metrics.jsonl")
     for step in range(1, 5):
-        history.add(step, "train", {"total": 5 / step, "cross_entropy": 4 / step}, 1e-3, 0.1)
-    history.add(4, "valid", {"total": 1.5}, 1e-3, 0.1)
+        history.add(step, "train", {"total": 5 / step, "cross_entropy": 4 / step}, 1e-3, 0.1, 500.0)
+    history.add(4, "valid", {"total": 1.5}, 1e-3, 0.1, 500.0)
     writer = checkpoint.Writer(folder, 1, lambda place, state: save_student(place, student, tokenizer, state))
     state = checkpoint.State(step=4, data={}, score=1.5, finished=True)
     writer.save(state, student.state_dict(), {"queue": torch.zeros(2)})
