@@ -51,13 +51,17 @@ class Teaching:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples side by side. ``privileged`` and ``teaching`` exist in training only."""
+    """Samples side by side. ``privileged``, ``teaching`` and ``asked`` exist in training only.
+
+    ``asked`` is what a teacher that has read the notes is told before it scores the response.
+    """
 
     keys: tuple[str, ...]
     inputs: Mapping[str, Padded]
     targets: Mapping[str, Padded]
     privileged: Mapping[str, Padded] | None = None
     teaching: Teaching | None = None
+    asked: Padded | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -83,7 +87,7 @@ class Batch:
 
     def without_privileged(self) -> "Batch":
         """The batch as it is at inference: nothing privileged and no teacher."""
-        return replace(self, privileged=None, teaching=None)
+        return replace(self, privileged=None, teaching=None, asked=None)
 
 
 def move(value: Any, device: torch.device | str) -> Any:

@@ -149,6 +149,7 @@ class Prepared:
     labels: dict[str, int | None]
     notes: dict[str, list[int]] | None
     lesson: Lesson | None
+    asked: list[int] | None
 
 
 @dataclass
@@ -160,12 +161,14 @@ class Collator:
         max_response: tokens of a response, its end included; past that it is cut, and counted in ``cut``.
         max_note: tokens of one privileged field, likewise.
         translation: of a teacher with another tokenizer.
+        ask: the prompt of a teacher that is asked in training.
     """
 
     inputs: InputCollator
     max_response: int = 64
     max_note: int = 64
     translation: Translation | None = None
+    ask: Callable[[Sample], list[int]] | None = None
     cut: int = 0
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
@@ -183,6 +186,7 @@ class Collator:
             labels={field.name: _class_of(field, sample.targets.get(field.name)) for field in schema.heads},
             notes=None if sample.privileged is None else {f.name: self._note(f, sample) for f in schema.privileged},
             lesson=self._translated(sample, lesson, response),
+            asked=None if self.ask is None else self.ask(sample),
             # last, because it costs most
             media={field.name: self._read(field, sample) for field in schema.of(Role.INPUT, *_MEDIA)},
         )
@@ -204,6 +208,7 @@ class Collator:
             targets=targets,
             privileged=privileged,
             teaching=stack([one.lesson for one in prepared], response.values.shape[1]),
+            asked=None if self.ask is None else pad_ids([one.asked or [] for one in prepared], self.inputs.pad),
         )
 
     def length(self, sample: Sample) -> int:

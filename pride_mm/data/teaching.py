@@ -128,7 +128,8 @@ def stack(lessons: Sequence[Lesson | None], length: int) -> Teaching | None:
         some = next((value for value in values if value is not None), None)
         if some is None:
             return None
-        joined = torch.zeros(rows, *shape, *some.shape[len(shape) :], dtype=_WIDE.get(name, torch.float32))
+        dtype = some.dtype if name == "states" else torch.long if name == "ids" else torch.float32
+        joined = torch.zeros(rows, *shape, *some.shape[len(shape) :], dtype=dtype)
         for row, value in enumerate(values):
             if value is not None and shape:
                 joined[row, : len(value)] = value
@@ -148,6 +149,3 @@ def stack(lessons: Sequence[Lesson | None], length: int) -> Teaching | None:
         written=torch.tensor([lesson is not None and lesson.written for lesson in lessons]),
         **{name: join(name, length) for name in ("ids", "log_probs", "log_tail", "states")},
     )
-
-
-_WIDE = {"ids": torch.long, "states": torch.bfloat16}

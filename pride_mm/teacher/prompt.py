@@ -107,7 +107,8 @@ class Prompt:
             raise SampleError(
                 sample.key,
                 None,
-                f"notes{also} and last turn take {len(question.ids)} tokens, {self.limit} are allowed (--max-prompt)",
+                f"notes{also} and last turn take {len(question.ids)} tokens, {self.limit} are allowed "
+                "(--max-prompt; in training teacher.max_prompt)",
             )
         self.shortened += len(kept) < len(turns)
         return question

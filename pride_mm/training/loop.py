@@ -175,6 +175,8 @@ class _Loop:
         # chance is the step's and the rank's, wherever the run was stopped before
         torch.manual_seed(hash((self.settings.seed, self.step, accelerator.process_index)))
         progress = self.step / max(1, session.total)
+        if session.live is not None:
+            batch = session.live.teach(batch, self.step, distillation.student)
         norms = {}
         if optim.norms_every and not distillation.is_spread and self.step % optim.norms_every == 0:
             norms = distillation.gradient_norms(batch, progress, self.step)

@@ -49,7 +49,7 @@ class Material:
             )
         caches: list[CacheRecord] = []
         head = translation = None
-        if loss.uses("kd", *POOLED):
+        if settings.teacher is None and loss.uses("kd", *POOLED):
             caches = [open_cache(shards, tokenizer, settings.data.max_response) for shards in sets]
             for shards, other in zip(sets, caches, strict=True):
                 if _teacher(other) != _teacher(caches[0]):
@@ -78,7 +78,8 @@ class Material:
                     f"loss.temperature={loss.temperature} does not fit a top-k cache, whose log-probabilities are at "
                     "temperature 1: set it to 1, or run 'pride teach --top-k 0', which caches hidden states."
                 )
-        notes = [Role.PRIVILEGED] if loss.uses(*NOTE_TERMS) else []
+        told = settings.teacher is not None and settings.teacher.notes == "given"
+        notes = [Role.PRIVILEGED] if loss.uses(*NOTE_TERMS) or told else []
         roles = (Role.INPUT, Role.TARGET, *notes)
         return cls(tuple(sets), tuple(weights), roles, tuple(caches), head, translation)
 

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pride_mm.training.adapters import add_adapters
 from pride_mm.training.average import Average
 from pride_mm.training.distillation import Distillation
 from pride_mm.training.features import FeatureCache
+from pride_mm.training.live import LiveTeacher
 from pride_mm.training.material import Material
 from pride_mm.training.optimizer import build_optimizer, rate
 from pride_mm.training.settings import RunSettings
@@ -48,6 +49,7 @@ class Session:
         loader: batches of the train split, of this rank, and where in them it is.
         valid: the validation splits.
         total: steps of the whole run.
+        live: the teacher, where it is asked in training.
     """
 
     settings: RunSettings
@@ -63,6 +65,7 @@ class Session:
     features: FeatureCache
     total: int
     average: Average | None = None
+    live: LiveTeacher | None = None
 
     @classmethod
     def build(cls, settings: RunSettings, sets: Sequence[ShardSet], run: Path, accelerator: Accelerator) -> "Session":
@@ -70,27 +73,32 @@ class Session:
         torch.manual_seed(settings.seed)
         backbone, tokenizer = load_backbone(settings.student.backbone)
         material = Material.gather(settings, sets, tokenizer)
-        student = _student(backbone, settings, material.schema)
+        student, data = _student(backbone, settings, material.schema), settings.data
         del backbone
-        distillation = Distillation(
-            student,
-            material.schema,
-            settings,
-            material.cache.features if material.cache else 0,
-            material.head.to(accelerator.device) if material.head else None,
-            min(len(tokenizer), student.head.ids),
-        )
-        data = settings.data
         collator = Collator(
             InputCollator(material.schema, tokenizer, settings.student.system, data.max_context),
             data.max_response,
             data.max_note,
             material.translation,
         )
+        live, reading = None, collator
+        head, width = material.head, material.cache.features if material.cache else 0
+        if settings.teacher is not None:
+            live = LiveTeacher.load(settings.teacher, material.schema, collator, settings.seed, accelerator.device)
+            head, width = live.teacher.head, live.teacher.width
+            reading = replace(collator, ask=live.asking)
+        distillation = Distillation(
+            student,
+            material.schema,
+            settings,
+            width,
+            head.to(accelerator.device) if head else None,
+            min(len(tokenizer), student.head.ids),
+        )
         corpora = material.train()
         mix = Mix(corpora.described, settings.seed)
         with accelerator.main_process_first():
-            _claim(run, settings, material.schema, mix)
+            _claim(run, settings, material.schema, mix, live)
             budget = _budget(settings, material, collator, run)
         rank, world = accelerator.process_index, accelerator.num_processes
         order = Batches(mix, _share(data.batch_size, world), rank, world, budget=budget)
@@ -109,13 +117,14 @@ class Session:
             distillation=distillation,
             model=model,
             collator=collator,
-            loader=Loader(corpora, collator, order, data.workers, max_bad=data.max_bad),
+            loader=Loader(corpora, reading, order, data.workers, max_bad=data.max_bad),
             valid=material.valid(),
             optimizer=optimizer,
             scheduler=torch.optim.lr_scheduler.LambdaLR(plain, partial(rate, settings.optim, total)),
             features=FeatureCache(run / "features", student, int(data.features_gib * 2**30 / world)),
             total=total,
             average=None if settings.optim.average is None else Average(student, settings.optim.average),
+            live=live,
         )
 
     @contextmanager
@@ -186,10 +195,12 @@ def _compile(student: Student) -> None:
     student.backbone.base_model.compile(dynamic=True)
 
 
-def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix) -> None:
+def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix, live: LiveTeacher | None) -> None:
     """Write what the run is made of, or see that it is the same as last time; how it is saved and shared may differ."""
     path = run / "settings.json"
     mine = {**settings.model_dump(mode="json"), "schema": schema.sha256, "order": mix.describe()}
+    if live is not None:
+        mine |= {"teacher_sha256": live.teacher.weights_sha256(), "prompt_sha256": live.prompt.sha256}
     before = json.loads(path.read_text()) if path.is_file() else mine
     differ = {name for name in {*before, *mine} if before.get(name) != mine.get(name)} - _MAY_DIFFER
     if differ:
@@ -205,6 +216,7 @@ def _check_spread(settings: RunSettings) -> None:
     wrong = {
         "data.at_once": settings.data.at_once is not None,
         "student.compile": settings.student.compile,
+        "teacher.on_policy": settings.teacher is not None and settings.teacher.on_policy > 0,
     }
     if any(wrong.values()):
         raise UserError(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pride_mm.losses.alignment import DualAlignment
+from pride_mm.losses.alignment import POOLED, DualAlignment
 from pride_mm.schema import Frozen, Kind
 from pride_mm.student.config import EncoderSettings, Fusion
 
@@ -178,10 +178,32 @@ class PrivilegedSettings(Frozen):
     row_dropout: Fraction = 0.3
 
 
+class TeacherSettings(Frozen):
+    """A teacher of the student's family that is asked while the student trains, in place of a cache.
+
+    Attributes:
+        model: Hugging Face name or folder, or ``smollm2-135m``.
+        dtype: of its weights.
+        prompt, max_prompt, notes: as ``pride teach`` takes them.
+        on_policy: chance that a step is taken on what the student itself says, which the teacher then scores (GKD,
+            arXiv 2306.13649); 0 is on the experts' words alone.
+        temperature: of what the student says; below 1 it says likelier things.
+    """
+
+    model: str
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    prompt: str = "empathy_reasoning"
+    max_prompt: Positive = 768
+    notes: Literal["given", "none"] = "given"
+    on_policy: Fraction = 0.5
+    temperature: Annotated[float, Setting(gt=0)] = 1.0
+
+
 class RunSettings(Frozen):
     """One training run.
 
     Attributes:
+        teacher: asked in training; not given, what 'pride teach' cached is read.
         answers: how many samples of the validation split are answered each time it is measured, in answers.jsonl.
         trackers: where its numbers go beside metrics.jsonl; TensorBoard's go to the folder of runs.
     """
@@ -196,5 +218,17 @@ class RunSettings(Frozen):
     ranks: RankSettings = RankSettings()
     privileged: PrivilegedSettings = PrivilegedSettings()
     loss: DualAlignment = DualAlignment()
+    teacher: TeacherSettings | None = None
     answers: Annotated[int, Setting(ge=0)] = 2
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+
+    @model_validator(mode="after")
+    def _heard(self) -> Self:
+        if self.teacher is not None and not self.loss.uses("kd", *POOLED):
+            raise ValueError(f"teacher is asked and nobody listens: set one of loss.kd, loss.{', loss.'.join(POOLED)}")
+        if self.teacher is not None and self.loss.divergence == "universal":
+            raise ValueError(
+                "loss.divergence=universal is for a teacher of another family, and one that is asked in training is "
+                "of the student's: choose another divergence, or leave teacher out"
+            )
+        return self

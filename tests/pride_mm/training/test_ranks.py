@@ -169,3 +169,18 @@ def test_what_cannot_be_spread_is_refused(command, tmp_path):
     _, complained = running.communicate(timeout=120)
     assert running.returncode != 0
     assert "ranks.weights=spread goes without data.at_once: leave that out" in " ".join(complained.split())
+
+
+def test_a_teacher_that_is_asked_in_training_is_asked_on_both(command, bare_shards, small_model, tmp_path):
+    command = [*command[:-1], str(bare_shards)]
+    teacher = f'teacher={{{{model="{small_model}", max_prompt=1024, on_policy={{}}}}}}'
+    online, mixed = ("--set", teacher.format(0.0)), ("--set", teacher.format(0.5))
+    one = on_one(command, tmp_path / "one", *online)
+    ended(on_two(command, tmp_path / "two", *online))
+    same_run(tmp_path / "two" / "run", one)
+    ended(on_two(command, tmp_path / "mixed", *mixed))
+    entropies = [
+        line["terms"]["cross_entropy"] for line in lines(tmp_path / "mixed" / "run") if "train" in line.values()
+    ]
+    assert 0.0 in entropies
+    assert any(entropies)
