@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipelines.cli import demo, evaluate, gate, ingest, label, learn, pack, shards, talk
+from pipelines.cli import demo, evaluate, gate, ingest, label, learn, pack, plan, shards, talk
 from pride_mm.errors import UserError
 from pride_mm.memory import keep_freed_memory
 
@@ -32,6 +32,7 @@ gate.register(app)
 app.add_typer(label.app, name="label")
 pack.register(app)
 shards.register(app)
+plan.register(app)
 learn.register(app)
 evaluate.register(app)
 talk.register(app)
@@ -68,6 +69,8 @@ def main() -> None:
     """The entry point of the installed command."""
     # Label Studio's SDK and the libraries below it print warnings that no user can act on.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # PyTorch's profiler complains of each GPU library that isn't there
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     # bars of the libraries below; ours are rich's
     os.environ.setdefault("TQDM_DISABLE", "1")
     keep_freed_memory()

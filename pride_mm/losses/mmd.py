@@ -12,6 +12,8 @@ from torch import Tensor
 from pride_mm.precision import wide
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+LARGE = 4096
+"""Pooled rows from which on the kernel's matrix is not made any more."""
 
 
 def mmd(x: Float[Tensor, "M D"], y: Float[Tensor, "N D"], scales: tuple[float, ...] = SCALES) -> Float[Tensor, ""]:
@@ -20,10 +22,12 @@ def mmd(x: Float[Tensor, "M D"], y: Float[Tensor, "N D"], scales: tuple[float, .
     Bandwidths are ``scales`` times the median squared distance of the pooled rows (no gradient through it): the
     median of one side alone would let the gradient die when the sides differ in size. Float32 or wider, centred,
     autocast off: features with a few huge dimensions overflow or cancel otherwise. Fewer than two rows on
-    a side give zero with a gradient path.
+    a side give zero with a gradient path; ``LARGE`` or more in all are compared by ``mmd_by_features``.
     """
     if len(x) < 2 or len(y) < 2:
         return x[:0].sum() + y[:0].sum()
+    if len(x) + len(y) >= LARGE:
+        return mmd_by_features(x, y, scales=scales)
     kind = wide(x, y)
     with torch.autocast(x.device.type, enabled=False):
         pooled = torch.cat([x.to(kind), y.to(kind)])

@@ -101,7 +101,7 @@ class Session:
             _claim(run, settings, material.schema, mix, live)
             budget = _budget(settings, material, collator, run)
         rank, world = accelerator.process_index, accelerator.num_processes
-        order = Batches(mix, _share(data.batch_size, world), rank, world, budget=budget)
+        order = Batches(mix, share(data.batch_size, world), rank, world, budget=budget)
         total = sum(order.steps(epoch) for epoch in range(settings.optim.epochs))
         spread = settings.ranks.weights == "spread" and world > 1
         if spread:
@@ -225,7 +225,7 @@ def _check_spread(settings: RunSettings) -> None:
         )
 
 
-def _share(batch_size: int, world: int) -> int:
+def share(batch_size: int, world: int) -> int:
     """Each rank's part of a step, so that a run is the same on any number of ranks."""
     each, left = divmod(batch_size, world)
     if left:

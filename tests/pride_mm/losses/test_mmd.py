@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pride_mm.losses.mmd import SCALES, mmd, mmd_by_features, pooled_states
+from pride_mm.losses.mmd import LARGE, SCALES, mmd, mmd_by_features, pooled_states
 
 
 def sets(seed: int, m: int = 6, n: int = 5, width: int = 3):
@@ -138,3 +138,11 @@ def test_random_features_of_too_few_rows_are_zero_with_a_gradient():
     x = torch.randn(1, 4, requires_grad=True)
     mmd_by_features(x, torch.randn(5, 4)).backward()
     assert torch.equal(x.grad, torch.zeros(1, 4))
+
+
+def test_many_rows_are_compared_without_the_square_of_their_number():
+    x, y = torch.randn(LARGE // 2, 8), torch.randn(LARGE // 2, 8) + 0.3
+    assert torch.equal(mmd(x, y), mmd_by_features(x, y))
+    fewer = mmd(x[:-1], y)
+    assert not torch.equal(fewer, mmd_by_features(x[:-1], y))
+    assert abs(mmd(x, y) - fewer) < 0.2 * fewer
