@@ -7,6 +7,7 @@
 - ``compiled_vs_not``: the same with ``student.compile``, its first epoch left out.
 - ``two_vs_one``: weak scaling, each process on one core: tokens a second and core of two that share a step of twice
   the size, by torchrun, beside one.
+- ``apart_vs_one``: the same of two processes that know nothing of each other: what the machine itself loses.
 - ``waiting``: the part of the time in which that student waits for real clips, decoded by one worker beside it.
 """
 
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,11 +81,11 @@ def _bare(shards: Any, work: Path, name: str, epochs: int) -> list[float]:
     return seconds
 
 
-def _scaled(shards: Path, work: Path, processes: int, epochs: int) -> float:
+def _scaled(shards: Path, work: Path, processes: int, epochs: int, name: str) -> float:
     """Tokens a second and process, each process on one core."""
-    run = work / f"on-{processes}.toml"
+    run = work / f"{name}.toml"
     run.write_text(
-        f'name = "on-{processes}"\nstudent = {{ backbone = "{BACKBONE}", layers = {LAYERS} }}\n'
+        f'name = "{name}"\nstudent = {{ backbone = "{BACKBONE}", layers = {LAYERS} }}\n'
         f"data = {{ batch_size = {BATCH * processes}, max_context = 128 }}\n"
         f"optim = {{ epochs = {epochs}, norms_every = 0 }}\nloss = {json.dumps(TERMS['top-k']).replace(':', ' =')}\n"
     )
@@ -92,7 +94,7 @@ def _scaled(shards: Path, work: Path, processes: int, epochs: int) -> float:
     subprocess.run(
         [*launch, "--no-python", *pride], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    steps = _steps(work / f"on-{processes}")[1:]
+    steps = _steps(work / name)[1:]
     return sum(line["terms"]["tokens"] for line in steps) / sum(line["seconds"] for line in steps) / processes
 
 
@@ -126,16 +128,21 @@ def main() -> None:
             seconds["loop"] += _ours(shards, work, f"loop-{turn}", epochs)[1:]
             seconds["bare"] += _bare(shards, work, f"bare-{turn}", epochs)[1:]
         compiled = _ours(shards, work, "compiled", 3, compile=True)
-        one, two = (_scaled(work / "shards", work, processes, 2) for processes in (1, 2))
+        one, two = (_scaled(work / "shards", work, processes, 2, f"on-{processes}") for processes in (1, 2))
+        with ThreadPoolExecutor() as pool:
+            apart = statistics.mean(
+                pool.map(lambda name: _scaled(work / "shards", work, 1, 2, name), ("apart-1", "apart-2"))
+            )
         waiting = _waiting(data, work, 20 if given.quick else 100)
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     last = statistics.median(compiled[len(compiled) // 3 :])
     print(f"{medians['loop']:.3f} s a step of the loop, {medians['bare']:.3f} bare, {last:.3f} compiled")
-    print(f"{one:,.0f} tokens a second on one process, {two:,.0f} on each of two")
+    print(f"{one:,.0f} tokens a second on one process, {two:,.0f} on each of two, {apart:,.0f} on each of two apart")
     ratios = {
         "loop_vs_bare": sum(seconds["loop"]) / sum(seconds["bare"]),
         "compiled_vs_not": last / medians["loop"],
         "two_vs_one": two / one,
+        "apart_vs_one": apart / one,
         "waiting": waiting,
     }
     machine = f"{platform.machine()}, {multiprocessing.cpu_count()} cores"

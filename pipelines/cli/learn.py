@@ -239,6 +239,9 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Folder of runs; this one is OUT/NAME.")] = Path("runs"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value on top of the run's file.")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Look at a few steps: trace.json.gz, profile.json and profile.svg.")
+    ] = False,
 ) -> None:
     """Train a student by dual alignment. Stopped, it goes on where it was when run again.
 
@@ -253,7 +256,7 @@ def train(
 
     settings = load_settings(RunSettings, find_config("run", run), set_ or ())
     with progress("Training", shown=is_first()) as tick:
-        outcome = train_run(settings, [ShardSet.open(place) for place in shards], out, tick)
+        outcome = train_run(settings, [ShardSet.open(place) for place in shards], out, tick, profile)
     name_bad(outcome.bad)
     if not is_first():
         return
@@ -264,3 +267,14 @@ def train(
     say(
         f"{outcome.run}: {outcome.steps} steps{resumed}; validation loss without notes {outcome.score:.3f} at its best."
     )
+    if profile:
+        _say_profile(outcome.run)
+
+
+def _say_profile(run: Path) -> None:
+    from pride_mm.training.tracing import PICTURE, SKIPPED, STEPS, TRACE, WARMUP
+
+    if (run / PICTURE).is_file():
+        say(f"{run / PICTURE} shows where the time went; {run / TRACE} is for https://ui.perfetto.dev.")
+    else:
+        complain(f"Too few steps to look at: a profile wants {SKIPPED + WARMUP + STEPS} in one go.")

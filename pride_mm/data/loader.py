@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 from torch.utils.data import DataLoader, get_worker_info
 
 from pride_mm.data.batches import Batches, Walk
@@ -198,6 +199,7 @@ class Loader(Generic[T]):
         if self.batches.epoch == epoch:  # nothing was left of it
             self.batches.go(epoch + 1, 0)
 
+    @record_function("pride.wait")
     def _next(self, made: Iterator[_Made[T]], at: Tensor) -> _Made[T] | None:
         since = time.monotonic()
         while True:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch.profiler import record_function
 
 from pride_mm.data.batch import Batch, Padded
 from pride_mm.data.collate import Collator, pad_ids
@@ -70,6 +71,7 @@ class LiveTeacher:
         """Whether the student speaks in this step; on all ranks alike."""
         return float(Chances(self.seed, step, ("",)).of("on policy")) < self.settings.on_policy
 
+    @record_function("pride.teach")
     def teach(self, batch: Batch, step: int, student: Student) -> Batch:
         """The batch with what the teacher says of its responses, which in some steps are the student's own."""
         prompts, name, own = batch.asked, self.prompt.schema.response.name, self.is_on_policy(step)

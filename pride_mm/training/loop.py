@@ -5,21 +5,21 @@ the seed and the step alone, the data on their position. The best checkpoint is 
 *without* notes.
 """
 
-import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from torch.profiler import record_function
 
 from pride_mm.data.batch import Batch
 from pride_mm.data.shards import ShardSet
-from pride_mm.errors import BadSamples, UserError
+from pride_mm.errors import BadSamples
 from pride_mm.processes import join_processes
 from pride_mm.progress import Progress, silent
 from pride_mm.student import save_student
@@ -27,16 +27,16 @@ from pride_mm.training import checkpoint
 from pride_mm.training.adapters import merged_state
 from pride_mm.training.answers import ANSWERS, Answers
 from pride_mm.training.checkpoint import UNKNOWN, State
+from pride_mm.training.finite import set_aside
 from pride_mm.training.reporting import Report, count_tokens
 from pride_mm.training.session import Session
 from pride_mm.training.settings import RunSettings
 from pride_mm.training.sharding import whole
 from pride_mm.training.step import take_gradient
 from pride_mm.training.stopping import Stop
+from pride_mm.training.tracing import Tracer
 from pride_mm.training.trackers import flat, known_trackers
 from pride_mm.training.validation import validate
-
-NOT_FINITE = "not_finite.jsonl"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,11 @@ class Outcome:
 
 
 def train(
-    settings: RunSettings, shards: ShardSet | Sequence[ShardSet], out: Path, progress: Progress = silent
+    settings: RunSettings,
+    shards: ShardSet | Sequence[ShardSet],
+    out: Path,
+    progress: Progress = silent,
+    profiled: bool = False,
 ) -> Outcome:
     """Train one student, until it is done or a scheduler asks for the machine (SIGTERM, SIGUSR1).
 
@@ -62,6 +66,7 @@ def train(
             ``data.weights``.
         out: the folder of runs; the run is ``out/NAME``.
         progress: called after each step.
+        profiled: look at a few steps, and leave in the run's folder where their time went.
 
     Raises:
         UserError: settings of another run under this name, a tar or cache that is missing or does not fit, a loss that
@@ -81,9 +86,9 @@ def train(
     )
     session = Session.build(settings, sets, run, accelerator)
     accelerator.init_trackers(settings.name, flat(settings))
-    loop = _Loop(session, run)
+    loop = _Loop(session, run, Tracer(run if profiled and accelerator.is_main_process else None))
     resumed = loop.resume()
-    with Stop() as stop:
+    with Stop() as stop, loop.tracer.looking():
         try:
             loop.go(stop, progress)
         finally:
@@ -97,8 +102,8 @@ def train(
 class _Loop:
     """A session in motion."""
 
-    def __init__(self, session: Session, run: Path) -> None:
-        self.session, self.run, self.settings = session, run, session.settings
+    def __init__(self, session: Session, run: Path, tracer: Tracer) -> None:
+        self.session, self.run, self.settings, self.tracer = session, run, session.settings, tracer
         self.device, self.main = session.accelerator.device, session.accelerator.is_main_process
         self.report = Report(session, run)
         self.step, self.best, self.waited, self.finished = 0, UNKNOWN, 0, False
@@ -162,6 +167,7 @@ class _Loop:
             means, asked = self.report.agree(terms, asked)
             said = self.report.note(self.step, "train", means, time.perf_counter() - begun)
             progress(self.step, session.total, said)
+            self.tracer.step()
             if asked["asked"] or session.loader.batches.epoch != epoch:
                 return bool(asked["asked"])
             if asked["due"]:
@@ -192,36 +198,25 @@ class _Loop:
         )
         if distillation.is_spread:
             distillation.forget_unused()
-        norm = float(whole({"": accelerator.clip_grad_norm_(session.model.parameters(), optim.clip)})[""])
-        if math.isfinite(norm):
-            session.optimizer.step()
-            if session.average is not None:
-                session.average.update(self.step)
-        else:
-            self._not_finite(batch, losses)
+        with record_function("pride.update"):
+            norm = float(whole({"": accelerator.clip_grad_norm_(session.model.parameters(), optim.clip)})[""])
+            if finite := math.isfinite(norm):
+                session.optimizer.step()
+                if session.average is not None:
+                    session.average.update(self.step)
+        if not finite:
+            set_aside(self.run, self.step + 1, batch, losses, optim.not_finite == "stop")
         session.scheduler.step()
         session.optimizer.zero_grad(set_to_none=True)
         terms = {name: float(value) for name, value in losses.items()}
         return terms | {"gradient_norm": norm} | {f"gradient_norm.{name}": one for name, one in norms.items()}
-
-    def _not_finite(self, batch: Batch, losses: Mapping[str, torch.Tensor]) -> None:
-        """All ranks come here together, since they have one gradient; each writes down its own samples."""
-        bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
-        line = {"step": self.step + 1, "keys": batch.keys, "terms": bad}
-        with (self.run / NOT_FINITE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.settings.optim.not_finite == "stop":
-            raise UserError(
-                f"The loss or its gradient is no number at step {self.step + 1} (samples {', '.join(batch.keys)}; "
-                f"terms: {', '.join(bad) or 'none, it is the gradient'}): lower optim.lr, look at these samples with "
-                f"'pride show', or leave out such steps with optim.not_finite=skip."
-            )
 
     def _due(self) -> bool:
         chosen = self.settings.checkpoint
         by_steps = chosen.steps is not None and self.step % chosen.steps == 0
         return by_steps or time.monotonic() - self.saved >= 60 * chosen.minutes
 
+    @record_function("pride.save")
     def _save(self, score: float) -> None:
         self.saved = time.monotonic()
         distillation, data = self.session.distillation, self.session.loader.state_dict()
@@ -234,6 +229,7 @@ class _Loop:
             if self.main:
                 self.writer.save(state, student, tensors)
 
+    @record_function("pride.validate")
     def _validated(self) -> float:
         """The loss without notes on the validation splits; where there are none, the newest is the best."""
         session, begun = self.session, time.perf_counter()

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from pride_mm.data.batch import Batch
 from pride_mm.training.distillation import Distillation, Whole
@@ -57,8 +58,10 @@ def take_gradient(
         found.append(terms)
     for number, (part, pull) in enumerate(zip(parts, pulls, strict=True), 1):
         with apart() if number < len(parts) else nullcontext():
-            total, values = model(part, progress=progress, step=step, whole=Whole(counts, pull))
-            backward(total)
+            with record_function("pride.forward"):
+                total, values = model(part, progress=progress, step=step, whole=Whole(counts, pull))
+            with record_function("pride.backward"):
+                backward(total)
         found.append(values)
     return _added(found)
 
