@@ -32,7 +32,7 @@ from pride_mm.training.privileged import PrivilegedPath
 from pride_mm.training.queue import FeatureQueue
 from pride_mm.training.ranks import sum_over_ranks, world
 from pride_mm.training.settings import RunSettings
-from pride_mm.training.sharding import alike, is_spread, reached, spread
+from pride_mm.training.sharding import alike, is_spread, layers, reached, spread
 
 QUEUE = 64
 """Pooled responses that an MMD estimate remembers."""
@@ -108,9 +108,8 @@ class Distillation(nn.Module):
         """
         self.to(device).is_spread = True
         depth = self.student.config.get_text_config().num_hidden_layers
-        lists = (one for one in self.student.backbone.modules() if isinstance(one, nn.ModuleList) and len(one) == depth)
         frozen = {parameter for parameter in self.student.encoders.parameters() if not parameter.requires_grad}
-        spread(self, next(lists), frozen, device)
+        spread(self, layers(self.student.backbone, depth), frozen, device)
         register_fsdp_forward_method(self, "measure")
 
     def forward(

@@ -1,23 +1,23 @@
 """What a run will be and take: counted, and measured on its own first batches, before it starts.
 
-Nothing is written where the run will be. What many processes lose to each other is not in it, nor are validation and
-saving.
+Nothing is written where the run will be. What many processes wait for each other is not in its time, nor are validation
+and saving.
 """
 
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pride_mm.data.batch import Batch
-from pride_mm.data.batches import Batches
+from pride_mm.data.batches import Batches, Walk
 from pride_mm.data.loader import Loader
 from pride_mm.data.shards import ShardSet
 from pride_mm.progress import Progress, silent
@@ -26,8 +26,9 @@ from pride_mm.teacher.cache import open_cache
 from pride_mm.training.adapters import merged_state
 from pride_mm.training.meters import count_flops, peak_bytes
 from pride_mm.training.reporting import count_tokens
-from pride_mm.training.session import Session, share
+from pride_mm.training.session import Session, check_spread, share
 from pride_mm.training.settings import RunSettings
+from pride_mm.training.sharding import layers
 from pride_mm.training.step import take_gradient
 
 MOMENTS = 2
@@ -42,10 +43,12 @@ class Plan(Frozen):
         parameters: by part; ``training_only`` is never exported.
         tokens: real ones of context and response, in a step of one rank.
         flops: floating-point operations of a step of one rank, a multiplication and its addition as two.
-        memory: by what takes it; ``step`` is the most that activations and gradients take at one time.
+        memory: by what takes it. ``activations`` is the most that a step takes beside gradients, ``exchange`` what
+            several ranks hold to talk to each other, which alone is estimated.
         checkpoint: one of them; ``checkpoints`` are kept, the best among them.
         teacher_cache: what is there already.
         seconds: a step; ``measured`` on the device, or reckoned of the speed that was given.
+        waiting: seconds that a step waits for its data, of how long it takes to read them here.
         price: of a rank and hour, where it was given.
     """
 
@@ -65,8 +68,14 @@ class Plan(Frozen):
     features: int
     teacher_cache: int
     seconds: float
+    waiting: float
     measured: bool
     price: float | None = None
+
+    @property
+    def whole(self) -> int:
+        """All parameters of student and training, without a teacher's."""
+        return sum(count for name, count in self.parameters.items() if name != "teacher")
 
     @property
     def total_flops(self) -> float:
@@ -76,7 +85,7 @@ class Plan(Frozen):
     @property
     def hours(self) -> float:
         """From the first step to the last."""
-        return self.seconds * self.steps / 3600
+        return (self.seconds + self.waiting) * self.steps / 3600
 
     @property
     def cost(self) -> float | None:
@@ -109,17 +118,22 @@ def make_plan(
     Raises:
         UserError: settings, shards and caches don't fit each other.
     """
+    each, apart = share(settings.data.batch_size, ranks), settings.ranks.weights == "spread" and ranks > 1
+    if apart:
+        check_spread(settings)
     plain = settings.model_copy(update={"student": settings.student.model_copy(update={"compile": False})})
     with tempfile.TemporaryDirectory() as folder:
         accelerator = Accelerator(cpu=not torch.accelerator.is_available())
         session = Session.build(plain, sets, Path(folder), accelerator)
         whole = session.loader.batches
-        order = Batches(whole.mix, share(settings.data.batch_size, ranks), 0, ranks, budget=whole.budget)
-        session.loader = Loader(session.loader.corpora, session.loader.collate, order, 0, max_bad=settings.data.max_bad)
+        order = Batches(whole.mix, each, 0, ranks, budget=whole.budget)
+        # one rank after the other, so that what is measured is not one rank's luck
+        parts = Batches(whole.mix, each, budget=whole.budget)
+        session.loader = Loader(session.loader.corpora, session.loader.collate, parts, 0, max_bad=settings.data.max_bad)
         total = sum(order.steps(epoch) for epoch in range(settings.optim.epochs))
-        tokens, flops, seconds, peak = _measured(session, steps, progress)
-        if tflops is not None:
-            seconds = flops / (tflops * 1e12 * mfu)
+        found = _measured(session, steps, progress)
+        seconds = found.seconds if tflops is None else found.flops / (tflops * 1e12 * mfu)
+        workers = settings.data.workers
         distillation = session.distillation
         saved = merged_state(distillation.student) or distillation.student.state_dict()
         kept = [*distillation.training_state().values()]
@@ -134,25 +148,39 @@ def make_plan(
             samples=whole.mix.samples(0),
             epochs=settings.optim.epochs,
             steps=total,
-            tokens=tokens,
-            flops=flops,
-            memory=_memory(session, peak, ranks if settings.ranks.weights == "spread" else 1),
+            tokens=found.tokens,
+            flops=found.flops,
+            memory=_memory(session, found.peak, ranks, apart),
             checkpoint=_bytes(saved.values()) + _bytes(kept) + MOMENTS * _trained_bytes(session),
             checkpoints=settings.checkpoint.keep + 1,
             features=int(settings.data.features_gib * 2**30),
             teacher_cache=sum(tar.size for cache in caches for tar in cache.tars.values()),
             seconds=seconds,
+            waiting=max(0.0, found.reading / workers - seconds) if workers else found.reading,
             measured=tflops is None,
             price=price,
         )
 
 
-def _measured(session: Session, steps: int, progress: Progress) -> tuple[float, float, float, int]:
-    """Tokens, operations and seconds of a step, and the most memory that one takes beside what stays."""
+class _Measured(NamedTuple):
+    """Of a step: tokens, operations, seconds, those of reading its batch, and the most memory beside what stays."""
+
+    tokens: float
+    flops: float
+    seconds: float
+    reading: float
+    peak: int
+
+
+def _measured(session: Session, steps: int, progress: Progress) -> _Measured:
     session.model.train()
     batches: list[Batch] = []
-    tokens, flops, seconds = [], [], []
-    for done, batch in enumerate(islice(_batches(session.loader), steps)):
+    tokens, flops, seconds, reading = [], [], [], []
+    coming = _batches(session.loader)
+    for done in range(steps):
+        begun = time.perf_counter()
+        batch = next(coming)
+        reading.append(time.perf_counter() - begun)
         flops.append(float(count_flops(partial(_step, session, batch, done))))
         begun = time.perf_counter()
         _step(session, batch, done)
@@ -160,9 +188,28 @@ def _measured(session: Session, steps: int, progress: Progress) -> tuple[float, 
         tokens.append(count_tokens(session, batch))
         batches.append(batch)
         progress(done + 1, steps, f"{seconds[-1]:.2f} s a step")
-    largest = batches[tokens.index(max(tokens))]
+    # a clip takes more than words do, and operations know of it
+    weighed = list(zip(flops, batches, strict=True))
+    if (longest := longest_batch(session.loader)) is not None:
+        # counted in a step, too, so that no moment is made for the first time where memory is measured
+        weighed.append((float(count_flops(partial(_step, session, longest, 0))), longest))
+    _, largest = max(weighed, key=lambda one: one[0])
     peak = peak_bytes(partial(_step, session, largest, 0), session.accelerator.device)
-    return mean(tokens), mean(flops), mean(seconds), peak
+    # the first batch opens the shards
+    return _Measured(mean(tokens), mean(flops), mean(seconds), mean(reading[1:] or reading), peak)
+
+
+def longest_batch(loader: Loader[Batch]) -> Batch | None:
+    """The batch of the first epoch with the most tokens, padding counted; None where no lengths are known."""
+    order = loader.batches
+    if order.budget is None:
+        return None
+    walk, at, most = Walk(order, 0, 0), 0, (0, 0)
+    for places in walk:
+        most = max(most, (len(places) * int(order.budget.lengths[places].max()), at))
+        at = walk.position
+    order.go(0, most[1])
+    return next(iter(loader))
 
 
 def _batches(loader: Loader[Batch]) -> Iterator[Batch]:
@@ -196,19 +243,34 @@ def _parameters(session: Session) -> dict[str, int]:
     return counts
 
 
-def _memory(session: Session, peak: int, parts: int) -> dict[str, int]:
-    """Of one rank, of ``parts`` that hold a part of the weights each; frozen encoders stay whole."""
-    distillation = session.distillation
+def _memory(session: Session, peak: int, ranks: int, apart: bool) -> dict[str, int]:
+    """Of one rank; with weights ``apart`` each holds a part, but frozen encoders stay whole."""
+    distillation, parts = session.distillation, ranks if apart else 1
     trained = _trained_bytes(session)
     frozen = _bytes(one for one in distillation.student.encoders.parameters() if not one.requires_grad)
     weights = _bytes([*distillation.parameters(), *distillation.buffers()])
-    memory = {"weights": (weights - frozen) // parts + frozen, "moments": MOMENTS * trained // parts}
+    memory = {
+        "weights": (weights - frozen) // parts + frozen,
+        "gradients": trained // parts,
+        "moments": MOMENTS * trained // parts,
+    }
     if session.average is not None:
         memory["average"] = _bytes(session.average.tensors().values()) // parts
     if session.live is not None:
         model = session.live.teacher.model
         memory["teacher"] = _bytes([*model.parameters(), *model.buffers()])
-    return memory | {"step": peak - trained + trained // parts}
+    if ranks > 1:  # DDP copies gradients to buckets
+        memory["exchange"] = _gathered(session, weights - frozen) if apart else trained
+    return memory | {"activations": max(0, peak - trained)}
+
+
+def _gathered(session: Session, weights: int) -> int:
+    """What is whole at one time of spread weights, with its gradients: all but the layers, and two of these."""
+    student = session.distillation.student
+    depth = student.config.get_text_config().num_hidden_layers
+    each = [[*layer.parameters()] for layer in layers(student.backbone, depth)]
+    held = [_bytes(some) + _bytes(one for one in some if one.requires_grad) for some in each]
+    return weights + _trained_bytes(session) - sum(held) + 2 * max(held)
 
 
 def _trained_bytes(session: Session) -> int:

@@ -105,7 +105,7 @@ class Session:
         total = sum(order.steps(epoch) for epoch in range(settings.optim.epochs))
         spread = settings.ranks.weights == "spread" and world > 1
         if spread:
-            _check_spread(settings)
+            check_spread(settings)
             distillation.spread(accelerator.device)
         plain = build_optimizer(distillation, settings.optim)
         optimizer = accelerator.prepare(plain)
@@ -212,7 +212,8 @@ def _claim(run: Path, settings: RunSettings, schema: Schema, mix: Mix, live: Liv
         write_json(path, mine)
 
 
-def _check_spread(settings: RunSettings) -> None:
+def check_spread(settings: RunSettings) -> None:
+    """Raises UserError where settings don't go with spread weights."""
     wrong = {
         "data.at_once": settings.data.at_once is not None,
         "student.compile": settings.student.compile,

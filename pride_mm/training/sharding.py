@@ -23,6 +23,12 @@ def spread(model: nn.Module, layers: Iterable[nn.Module], ignored: set[nn.Parame
     fully_shard(model, mesh=mesh, ignored_params=ignored)
 
 
+def layers(backbone: nn.Module, depth: int) -> nn.ModuleList:
+    """Those of a language model, each of which is spread by itself."""
+    lists = (one for one in backbone.modules() if isinstance(one, nn.ModuleList) and len(one) == depth)
+    return next(lists)
+
+
 def is_spread(tensor: object) -> bool:
     """Whether this rank has a part of it only."""
     return isinstance(tensor, DTensor)
