@@ -59,7 +59,7 @@ def plan(
             settings, [ShardSet.open(place) for place in shards], ranks, steps, tflops, reached, price, tick
         )
     if json:
-        about = {"total_flops": found.total_flops, "hours": found.hours, "cost": found.cost}
+        about = {"whole": found.whole, "total_flops": found.total_flops, "hours": found.hours, "cost": found.cost}
         say(_json(found.model_dump() | about))
         return
     for name, value in _rows(found, reached):

@@ -244,6 +244,7 @@ def test_the_command_says_it_in_80_columns_and_as_json(run_file, taught, tmp_pat
     found = json.loads(capsys.readouterr().out)
     assert found["steps"] == 6
     assert found["cost"] > 0
+    assert found["whole"] == sum(found["parameters"].values()) >= found["trained"]
     assert NOTE not in said + str(found)
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
