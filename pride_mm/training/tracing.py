@@ -28,7 +28,7 @@ PARTS = {
 }
 """What a step is made of, by the name behind ``pride.`` that ``record_function`` gives it; all else is the rest."""
 _PREFIX, _STEP = "pride.", "ProfilerStep"
-_OPERATORS = 10
+_OPERATORS, _LETTERS = 10, 34
 _COLOURS = ("#4a7ba7", "#a63d5a", "#2f6f6b", "#5b5ea6", "#c46a2b", "#7a7d1f", "#8a8f98", "#dde2ea")
 
 
@@ -110,11 +110,20 @@ def draw(about: dict[str, Any]) -> str:
     above.set_yticks([])
     above.set_xlim(0, left)
     above.set_title(f"A step: {about['seconds']:.3g} s on {about['device']}", loc="left", fontsize=10)
-    above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4, fontsize=8, frameon=False)
+    above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3, fontsize=8, frameon=False)
     operators = list(about["operators"].items())[::-1]
-    below.barh([name for name, _ in operators], [1e3 * seconds for _, seconds in operators], color=_COLOURS[2])
+    below.barh(range(len(operators)), [1e3 * seconds for _, seconds in operators], color=_COLOURS[2])
+    below.set_yticks(range(len(operators)), [_short(name) for name, _ in operators])
     below.set_xlabel("ms of a step, by operator", fontsize=9)
     for axis in (above, below):
         axis.tick_params(labelsize=8, length=0)
         axis.spines[["top", "right", "left"]].set_visible(False)
     return str(svg(figure))
+
+
+def _short(operator: str) -> str:
+    """Without where it comes from."""
+    if "DataLoader" in operator:
+        return "reading batches"
+    name = operator.rpartition("::")[2].strip("_")
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
