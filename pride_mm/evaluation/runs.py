@@ -14,11 +14,13 @@ from pride_mm.evaluation.figures import COLOURS, curves
 from pride_mm.evaluation.settings import read_settings
 from pride_mm.page import write_page
 from pride_mm.training import checkpoint
+from pride_mm.training.answers import ANSWERS
 from pride_mm.training.history import read_history
 
 _TEMPLATE = Path(__file__).parent / "templates" / "runs.html.j2"
 _LAST = 50
 """Steps over which speed is taken."""
+_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Progressed:
         waiting: the part of that time in which it waited for data.
         history: the lines of its ``metrics.jsonl``.
         settings: flat.
+        answers: what it answered last, by sample: a line of its ``answers.jsonl``.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Progressed:
     waiting: float | None
     history: list[dict[str, Any]]
     settings: dict[str, Any]
+    answers: dict[str, dict[str, Any]]
 
 
 def read_runs(folder: Path) -> list[Progressed]:
@@ -74,18 +78,38 @@ def _read(run: Path) -> Progressed:
         else None,
         history=history,
         settings=read_settings(run),
+        answers=_answers(run / ANSWERS),
     )
+
+
+def _answers(path: Path) -> dict[str, dict[str, Any]]:
+    lines = read_history(path) if path.is_file() else []
+    return {line["key"]: line for line in lines if line["step"] == lines[-1]["step"]}
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Of a hash as much as tells it from another."""
+    return value[:12] if name.endswith("sha256") and isinstance(value, str) else value
+
+
+def answered(runs: Sequence[Progressed]) -> list[tuple[dict[str, Any], list[str | None]]]:
+    """A few samples with what each of the runs answered last; None where it was not asked."""
+    samples = {key: line for run in runs for key, line in run.answers.items()}
+    return [
+        (line, [run.answers[key]["answer"] if key in run.answers else None for run in runs])
+        for key, line in list(samples.items())[:_SAMPLES]
+    ]
 
 
 def differing(runs: Sequence[Progressed]) -> dict[str, list[Any]]:
     """The settings that are not the same in all runs, with the value of each."""
     names = sorted({name for run in runs for name in run.settings} - {"name", "description"})
-    values = {name: [run.settings.get(name) for run in runs] for name in names}
+    values = {name: [_shown(name, run.settings.get(name)) for run in runs] for name in names}
     return {name: found for name, found in values.items() if any(one != found[0] for one in found)}
 
 
 def write_runs(path: Path, runs: Sequence[Progressed]) -> None:
-    """A page with the runs, their settings that differ, and the curves of every term."""
+    """A page with the runs, their settings that differ, the curves of every term, and some answers."""
     write_page(
         path,
         _TEMPLATE,
@@ -94,4 +118,5 @@ def write_runs(path: Path, runs: Sequence[Progressed]) -> None:
         colours=[COLOURS[number % len(COLOURS)] for number in range(len(runs))],
         differing=differing(runs),
         curves=curves(runs),
+        answered=answered(runs),
     )

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.cli import run
 from pride_mm.errors import UserError
-from pride_mm.evaluation.runs import differing, read_runs, write_runs
+from pride_mm.evaluation.runs import answered, differing, read_runs, write_runs
 
 
 def line(step, split, seconds=2.0, **terms):
@@ -54,6 +54,26 @@ def test_the_table_fits_80_columns_and_the_page_opens_offline(folder, capsys, mo
     assert "<script" not in page
     assert "not finished" in page
     assert "<svg" in page
+
+
+def test_what_they_answered_last_is_side_by_side_and_escaped(folder):
+    asked = [("a", 3, "old"), ("a", 6, "<b>new</b>"), ("b", 6, "")]
+    lines = [
+        {"step": step, "key": key, "said": "Hi & bye", "answer": said, "expert": None} for key, step, said in asked
+    ]
+    (folder / "two" / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines) + '{"step": 9, "k')
+    one, two = read_runs(folder)
+    assert [(line["key"], answers) for line, answers in answered([one, two])] == [
+        ("a", [None, "<b>new</b>"]),
+        ("b", [None, ""]),
+    ]
+    write_runs(folder / "runs.html", [one, two])
+    page = (folder / "runs.html").read_text()
+    assert "&lt;b&gt;new&lt;/b&gt;" in page
+    assert "Hi &amp; bye" in page
+    assert "(nothing)" in page
+    assert "<b>new" not in page
+    assert "outdated" not in page
 
 
 def test_the_same_runs_make_the_same_page(folder):
