@@ -23,6 +23,7 @@ TOP = {
     "show",
     "stats",
     "teach",
+    "plan",
     "train",
     "runs",
     "eval",
@@ -154,6 +155,8 @@ MISTAKES = [
             ("folder", "folder is not complete: it has no manifest.json. Run `pride pack` again"),
         )
     ],
+    ("plan nope --shards folder", "No run 'nope': .*plain, privileged"),
+    ("plan plain --shards folder --mfu 0.5", "--mfu is a part of --tflops: give that as well"),
     ("train nope --shards folder", "No run 'nope': .*plain, privileged"),
     ("train bytes --shards folder", "bytes is not text in UTF-8"),
     (f"{TRAIN} --set optim.epoch=2", r"1 mistake in .*\n  optim.epoch: no such setting; did you mean 'epochs'\?"),
