@@ -32,6 +32,7 @@ TOP = {
     "predict",
     "label",
 }
+EVAL = {"score"}
 LABEL = {"serve", "push", "draft", "assist", "order", "pull", "watch", "status", "agree", "adjudicate"} | {
     "experts add", "experts assign", "elan read", "elan write",
 }  # fmt: skip
@@ -84,7 +85,8 @@ def test_help_lists_the_commands_and_answers_at_once() -> None:
         took.append(ended.children_user + ended.children_system - begun.children_user - begun.children_system)
     listed = set(re.findall(r"^  ([a-z]+)  ", shown.partition("Commands:")[2], re.MULTILINE))
     assert listed == TOP
-    assert set(COMMANDS) == (TOP - {"label"}) | {f"label {name}" for name in LABEL}
+    inner = {f"label {name}" for name in LABEL} | {f"eval {name}" for name in EVAL}
+    assert set(COMMANDS) == (TOP - {"label", "eval"}) | inner
     assert min(took) < 1
 
 
@@ -109,14 +111,15 @@ def test_help_names_no_command_or_option_that_is_not_there(name: str, capsys: py
     shown = " ".join(capsys.readouterr().out.split())
     options = {option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", shown)) <= options | {"--help"}
-    named = re.findall(r"pride ((?:label )?[a-z]+)", shown.partition("Example:")[0].partition("[OPTIONS]")[2])
-    assert set(named) <= {" ".join(known.split()[:2]) for known in COMMANDS}
+    named = re.findall(r"pride ((?:label |eval )?[a-z]+)", shown.partition("Example:")[0].partition("[OPTIONS]")[2])
+    assert set(named) <= {" ".join(known.split()[:2]) for known in COMMANDS} | {"eval"}
 
 
 TRAIN = "train plain --shards folder"
 MISTAKES = [
     ("nope", "No such command 'nope'"),
     ("label nope", "No such command 'nope'"),
+    ("eval nope --shards nope", "No folder nope; `pride pack` makes one"),  # which scores
     ("check", "(?i)missing argument 'shards'"),
     ("check shards --nope", "No such option"),
     ("label serve --port 99999", "'--port'"),
@@ -148,7 +151,7 @@ MISTAKES = [
     ("pack items.jsonl --out bytes", "File exists: bytes. Give another path"),
     *[
         (f"{words} {shards}", said)
-        for words in ("check", "show", "stats", "teach", "train plain --shards", "eval folder --shards")
+        for words in ("check", "show", "stats", "teach", "train plain --shards", "eval score folder --shards")
         for shards, said in (
             ("nope", "No folder nope; `pride pack` makes one"),
             ("bytes", "No folder bytes"),
@@ -222,7 +225,7 @@ def test_a_mistake_exits_2_and_says_what_to_do(line: str, said: str, capfd: pyte
 
 
 def test_every_command_is_tried_with_a_mistake() -> None:
-    tried = {next(known for known in COMMANDS if f"{line} ".startswith(f"{known} ")) for line, _ in MISTAKES[2:]}
+    tried = {next(known for known in COMMANDS if f"{line} ".startswith(f"{known} ")) for line, _ in MISTAKES[3:]}
     assert set(COMMANDS) == tried
 
 
