@@ -9,14 +9,14 @@ from pride_mm.data.shards import Sample, ShardReader, ShardSet
 from pride_mm.data.teaching import Lesson
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.evaluation import metrics
+from pride_mm.evaluation.examined import asked, examine, load_examinee
 from pride_mm.evaluation.gold import majority, read_gold, spread, written_baselines
 from pride_mm.evaluation.leakage import Leakage, Overlap, OverlapCounter, check_leakage
-from pride_mm.evaluation.predictions import Examinee, labelled, read_samples
+from pride_mm.evaluation.predictions import Decoding, Examinee, labelled, read_samples
 from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Run
 from pride_mm.evaluation.settings import read_settings
 from pride_mm.progress import Progress, silent
 from pride_mm.schema import Role, classes
-from pride_mm.student import load_student
 from pride_mm.teacher.cache import open_cache
 from pride_mm.training.checkpoint import best
 from pride_mm.training.history import read_history
@@ -41,6 +41,8 @@ class _Session:
     samples: int
     bad: BadSamples
     progress: Progress
+    kept: Path | None = None
+    decoding: Decoding = "greedy"
 
     def __post_init__(self) -> None:
         self.schema = self.shards.schema
@@ -51,49 +53,49 @@ class _Session:
         self.reader = self.shards.samples(self.split)
         self.why_no_teacher = ""
         place = {key: number for number, key in enumerate(self.reader.keys)}
-        asked = spread([key for key in self.gold.keys if key in self.gold.responses] or self.gold.keys, self.samples)
-        self.asked = read_samples(self.reader, [place[key] for key in asked], BadSamples(len(asked)))
+        self.asked = asked(self.gold, self.samples)
         # Samples without a gold response are met too: only sound and face may tell there.
         self.shown = read_samples(self.reader, [place[key] for key in spread(self.gold.keys, SHOWN)], BadSamples(SHOWN))
 
     def run(self, folder: Path, name: str) -> Run:
         """Evaluate one run's best checkpoint."""
-        settings = read_settings(folder)
-        checkpoint = best(folder)
-        student, tokenizer, served = load_student(checkpoint / "student")
-        if served.sha256 != self.schema.served().sha256:
-            raise UserError(
-                f"The student of {folder} was trained with another schema ('{served.name}', version {served.version}) "
-                f"than {self.shards.place} holds: give the shards it was trained on, or train again."
-            )
-        examinee = Examinee(student, tokenizer, self.schema, int(settings.get("data.max_response", 64)))
+        examinee = load_examinee(folder, self.shards)
         broken = BadSamples(len(self.reader))
-        found = examinee.predict(self.reader, self.gold, broken, progress=self._step(f"{name}: scoring"))
+        found = examine(
+            examinee,
+            self.shards,
+            self.split,
+            self.gold,
+            list(dict.fromkeys([*self.asked, *(sample.key for sample in self.shown)])),
+            None if self.kept is None else self.kept / f"{name}.jsonl",
+            broken,
+            self.decoding,
+            lambda done, total=None, note="": self.progress(done, total, f"{name}: {note}"),
+        )
         self._count(broken)
-        self.asked = [sample for sample in self.asked if sample.key in found.seen]
+        self.asked = [key for key in self.asked if key in found.seen]
         self.shown = [sample for sample in self.shown if sample.key in found.seen]
-        wanted = {sample.key: sample for sample in [*self.asked, *self.shown]}
-        answers = examinee.answers(list(wanted.values()), progress=self._step(f"{name}: answering"))
         heads = {}
-        for head, keys in labelled(found.read, self.gold).items():
+        read = found.read
+        for head, keys in labelled(read, self.gold).items():
             scores = metrics.head_scores(
                 keys,
                 self.gold.group_of(keys),
                 [self.gold.labels[head][key] for key in keys],
-                [found.read[head][key] for key in keys],
+                [read[head][key] for key in keys],
                 classes(self.schema.get(head)),  # type: ignore[arg-type]
             )
             if scores is not None:
                 heads[head] = scores
         return Run(
             name=name,
-            checkpoint=checkpoint.name,
-            parameters=sum(weight.numel() for weight in student.parameters()),
-            settings=settings,
+            checkpoint=best(folder).name,
+            parameters=sum(weight.numel() for weight in examinee.student.parameters()),
+            settings=read_settings(folder),
             history=_history(folder),
             likelihood=found.likelihood,
             heads=heads,
-            answers=answers,
+            answers=found.answers,
             attention=found.attention,
             leakage=self._leakage(examinee),
         )
@@ -105,9 +107,6 @@ class _Session:
             if error.place not in known:
                 self.bad.add(error)
 
-    def _step(self, note: str) -> Progress:
-        return lambda done, total=None, _="": self.progress(done, total, note)
-
     def _leakage(self, examinee: Examinee) -> Leakage | None:
         if not self.schema.privileged:
             return None
@@ -115,7 +114,7 @@ class _Session:
         reader = self._with_notes() or self.reader
         place = {key: number for number, key in enumerate(reader.keys)}
         samples = read_samples(reader, [place[key] for key in keys], BadSamples(len(keys)))
-        samples = [sample for sample in samples if examinee.fine(sample, BadSamples(1))]
+        samples = [sample for sample in samples if examinee.fine([sample])]
         return check_leakage(self.schema, samples, examinee.collator, examinee.everything) if samples else None
 
     def _with_notes(self) -> ShardReader | None:
@@ -143,7 +142,7 @@ class _Session:
     @property
     def answered(self) -> list[str]:
         """The keys whose generated answers are compared with gold ones."""
-        return [sample.key for sample in self.asked if sample.key in self.gold.responses]
+        return [key for key in self.asked if key in self.gold.responses]
 
     def contender(self, run: Run) -> Contender:
         scores = {
@@ -255,6 +254,8 @@ def evaluate(
     samples: int = 100,
     bad: BadSamples | None = None,
     progress: Progress = silent,
+    kept: Path | None = None,
+    decoding: Decoding = "greedy",
 ) -> Evaluation:
     """Compare the best checkpoints of some runs; the first is the base that the others are held against.
 
@@ -265,12 +266,14 @@ def evaluate(
         samples: how many answers to generate.
         bad: counts samples that cannot be read.
         progress: called with a note that names run and step.
+        kept: a folder where what each run says is kept, so that an evaluation that was killed goes on.
+        decoding: how answers are chosen.
 
     Raises:
         UserError: not a run, a run of another schema, or an empty split.
     """
     counted = bad if bad is not None else BadSamples()
-    session = _Session(shards, split, samples, counted, progress)
+    session = _Session(shards, split, samples, counted, progress, kept, decoding)
     names = _names(runs)
     for folder in runs:
         read_settings(folder)

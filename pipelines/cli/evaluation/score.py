@@ -1,5 +1,6 @@
 """``pride eval score``."""
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,15 +9,27 @@ import typer
 from pipelines.cli.terminal import complain, name_bad, progress, say
 
 
+class Decoding(enum.StrEnum):
+    """How answers are chosen."""
+
+    greedy = "greedy"
+    nucleus = "nucleus"
+
+
 def score(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; the others are held against the first.")],
     shards: Annotated[Path, typer.Option(help="Folder of shards.")],
     out: Annotated[Path, typer.Option(help="Folder for scores.json and report.html.")] = Path("report"),
     split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "test",
     samples: Annotated[int, typer.Option(min=1, help="How many answers to generate.")] = 100,
+    decoding: Annotated[
+        Decoding, typer.Option(help="The likeliest token each time, or drawn: p 0.9, temperature 0.7, seeded.")
+    ] = Decoding.greedy,
     max_bad: Annotated[int, typer.Option(min=0, help="Broken samples allowed.")] = 10,
 ) -> None:
     """Score runs without notes, prove that no note reaches an answer, and write a report. Exits 1 on a leak.
+
+    What each run says is kept in OUT/predictions: killed, the same command goes on where it was.
 
     Example: pride eval score runs/plain runs/privileged --shards shards --out report
     """
@@ -29,7 +42,7 @@ def score(
 
     bad = BadSamples(max_bad)
     with progress("Evaluating") as tick:
-        found = compare(runs, ShardSet.open(shards), split, samples, bad, tick)
+        found = compare(runs, ShardSet.open(shards), split, samples, bad, tick, out / "predictions", decoding.value)
     write_json(out / "scores.json", scores_json(found))
     write_report(out / "report.html", found)
     name_bad(bad)
