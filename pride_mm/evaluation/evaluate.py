@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from pride_mm.data.shards import Sample, ShardReader, ShardSet
-from pride_mm.data.teaching import Lesson
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.evaluation import metrics
+from pride_mm.evaluation.baselines import baselines
 from pride_mm.evaluation.examined import asked, examine, load_examinee
-from pride_mm.evaluation.gold import majority, read_gold, spread, written_baselines
+from pride_mm.evaluation.gold import read_gold, spread
 from pride_mm.evaluation.leakage import Leakage, Overlap, OverlapCounter, check_leakage
 from pride_mm.evaluation.predictions import Decoding, Examinee, labelled, read_samples
 from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Run
 from pride_mm.evaluation.settings import read_settings
+from pride_mm.evaluation.taught import TEACHERS, taught_likelihood
 from pride_mm.progress import Progress, silent
 from pride_mm.schema import Role, classes
 from pride_mm.teacher.cache import open_cache
@@ -23,13 +24,6 @@ from pride_mm.training.history import read_history
 
 SHOWN = 8
 LEAK_SAMPLES = 8
-
-
-_TEACHERS = {
-    "given": "teacher, with notes",
-    "none": "teacher, without notes",
-    "shuffled": "teacher, with notes of others",
-}
 
 
 @dataclass
@@ -163,47 +157,16 @@ class _Session:
         """The teacher's own likelihood of the gold responses that the students scored, from its cache."""
         try:
             record = open_cache(self.shards)
-            reader = self.shards.samples(self.split, roles=(), teacher=True)
+            given = taught_likelihood(self.shards, self.split, like, self.gold)
         except UserError as error:
             self.why_no_teacher = str(error)
             return None
-        sizes = dict(zip(like.keys, zip(like.tokens, like.bytes, strict=True), strict=True))
-        found = []
-        for place, key in enumerate(reader.keys):
-            if key not in sizes:
-                continue
-            try:
-                lesson = Lesson.from_bytes(reader[place].teacher or b"")
-            except (SampleError, ValueError):
-                continue
-            tokens = len(lesson.gold_log_probs)
-            if not lesson.written and tokens == sizes[key][0]:
-                found.append((key, -float(lesson.gold_log_probs.double().sum()), tokens, sizes[key][1]))
-        if not found:
+        if given is None:
             return None
-        keys, nats, tokens_, sizes_ = zip(*found, strict=True)
-        given = metrics.Likelihood(keys, tuple(self.gold.group_of(keys)), nats, tokens_, sizes_)
         scores = {"perplexity": metrics.perplexity(given), "bits_per_byte": metrics.bits_per_byte(given)}
         return Contender(
-            _TEACHERS[record.notes], "teacher", {name: score for name, score in scores.items() if score is not None}
+            TEACHERS[record.notes], "teacher", {name: score for name, score in scores.items() if score is not None}
         )
-
-    def baselines(self) -> list[Contender]:
-        rows = []
-        if self.answered:
-            for name, texts in written_baselines(self.answered, self.gold).items():
-                found = self._written(texts)
-                assert found is not None
-                rows.append(Contender(name, "baseline", found.scores, found.empty))
-        scores: dict[str, metrics.Score] = {}
-        for head, number in majority(self.schema, self.train, self.gold).items():
-            keys = [key for key in self.gold.keys if key in self.gold.labels[head]]
-            labels = [self.gold.labels[head][key] for key in keys]
-            names = classes(self.schema.get(head))  # type: ignore[arg-type]
-            guessed = metrics.head_scores(keys, self.gold.group_of(keys), labels, [number] * len(keys), names)
-            assert guessed is not None
-            scores |= {f"{head}.accuracy": guessed.accuracy, f"{head}.macro_f1": guessed.macro_f1}
-        return [*rows, Contender("most common class", "baseline", scores)] if scores else rows
 
     def differences(self, base: Run, run: Run) -> list[Difference]:
         found = [("perplexity", metrics.perplexity_difference(run.likelihood, base.likelihood), -1)]
@@ -279,8 +242,11 @@ def evaluate(
         read_settings(folder)
     found = [session.run(folder, name) for folder, name in zip(runs, names, strict=True)]
     teacher = session.teacher(found[0].likelihood)
-    baselines = session.baselines()
-    rows = [*(session.contender(run) for run in found), *([teacher] if teacher else []), *baselines]
+    rows = [
+        *(session.contender(run) for run in found),
+        *([teacher] if teacher else []),
+        *baselines(shards.schema, session.train, session.gold, session.answered),
+    ]
     return Evaluation(
         schema=shards.schema.name,
         split=split,

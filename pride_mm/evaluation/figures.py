@@ -21,7 +21,8 @@ _MAX_POINTS = 400
 _NO_TERMS = ("data_wait", "gradient_norm", "tokens")
 
 
-def _figure(columns: int, rows: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+def figure_of(columns: int, rows: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+    """A figure in the report's look with its axes, row by row; inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -59,7 +60,7 @@ def curves(runs: Sequence[Logged]) -> Markup | None:
         return None
     columns = min(3, len(terms))
     rows = -(-len(terms) // columns)
-    figure, axes = _figure(columns, rows, 3.3 * columns, 2.3 * rows)
+    figure, axes = figure_of(columns, rows, 3.3 * columns, 2.3 * rows)
     for axis, term in zip(axes, terms, strict=False):
         for number, run in enumerate(runs):
             _curve(axis, run, term, COLOURS[number % len(COLOURS)])
@@ -124,7 +125,7 @@ def class_accuracy(runs: Sequence[Run], head: str) -> Markup | None:
 
 def _bars(runs: Sequence[Run], labels: Sequence[str], values: Sequence[Sequence[float]]) -> Markup:
     height = 0.7 + len(labels) * (0.12 + 0.13 * len(runs))
-    figure, (axis,) = _figure(1, 1, 7.2, height)
+    figure, (axis,) = figure_of(1, 1, 7.2, height)
     places = np.arange(len(labels))[::-1].astype(float)
     thick = 0.8 / len(runs)
     for number, run in enumerate(runs):
@@ -150,7 +151,7 @@ def confusion(name: str, head: HeadScores) -> Markup:
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     count = len(head.classes)
     side = 1.6 + min(0.36, 6 / count) * count
-    figure, (axis,) = _figure(1, 1, side, side)
+    figure, (axis,) = figure_of(1, 1, side, side)
     axis.pcolormesh(shares, cmap=_cmap(), vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
     axis.set_aspect("equal")
     axis.invert_yaxis()
