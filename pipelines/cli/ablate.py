@@ -53,7 +53,7 @@ def ablate(
     design = Design.of(chosen.chosen(only) if only else chosen, ShardSet.open(shards), out_.resolve())
     for name, why in design.left_out.items():
         complain(f"{name} is left out: {why}.")
-    threads = 1 if ray else max(1, (os.cpu_count() or 1) // workers)
+    threads = 1 if ray else max(1, len(os.sched_getaffinity(0)) // workers)
     with (
         ray_workers(ray, BOUNDS) if ray else processes(workers, BOUNDS) as hands,
         progress("Ablation") as tick,
