@@ -111,7 +111,8 @@ class EmpathyScorer:
         held = "; ".join(f"{scale.title}: {_said(scale.quality)}" for scale in self.scales.values())
         return (
             f"mean level, and the share of each level above the lowest, read by scikit-learn {version('scikit-learn')} "
-            f"LogisticRegression over sentence embeddings ({self.encoder}) of the last turn and the answer and its question mark; trained on "
+            f"LogisticRegression over sentence embeddings ({self.encoder}) of the last turn and the answer, and "
+            f"its question mark; trained on "
             f"{self.trained:,} answers of '{self.corpus}'. Macro-F1 on held-out posts, beside that "
             f"of the commonest level and that of a rule that looks for a question mark: {held}"
         )
