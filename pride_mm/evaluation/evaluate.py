@@ -1,18 +1,20 @@
 """Compare runs on one split: the same samples, the same decoding, no notes for anyone but the teacher."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pride_mm.data.shards import Sample, ShardReader, ShardSet
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.evaluation import metrics
-from pride_mm.evaluation.baselines import baselines
+from pride_mm.evaluation.baselines import baselines, head_row
+from pride_mm.evaluation.comparison import Comparison, Instruments
 from pride_mm.evaluation.examined import asked, examine, load_examinee
 from pride_mm.evaluation.gold import read_gold, spread
 from pride_mm.evaluation.leakage import Leakage, Overlap, OverlapCounter, check_leakage
-from pride_mm.evaluation.predictions import Decoding, Examinee, labelled, read_samples
+from pride_mm.evaluation.predictions import DECODINGS, Decoding, Examinee, labelled, read_samples
 from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Run
 from pride_mm.evaluation.settings import read_settings
 from pride_mm.evaluation.taught import TEACHERS, taught_likelihood
@@ -37,6 +39,7 @@ class _Session:
     progress: Progress
     kept: Path | None = None
     decoding: Decoding = "greedy"
+    instruments: Instruments = field(default_factory=Instruments)
 
     def __post_init__(self) -> None:
         self.schema = self.shards.schema
@@ -78,6 +81,7 @@ class _Session:
                 [self.gold.labels[head][key] for key in keys],
                 [read[head][key] for key in keys],
                 classes(self.schema.get(head)),  # type: ignore[arg-type]
+                [max(found.probabilities[head][key]) for key in keys],
             )
             if scores is not None:
                 heads[head] = scores
@@ -143,15 +147,38 @@ class _Session:
             "perplexity": metrics.perplexity(run.likelihood),
             "bits_per_byte": metrics.bits_per_byte(run.likelihood),
         }
-        found = self._written([run.answers[key] for key in self.answered])
+        found = self.comparison.written([run.answers[key] for key in self.answered]) if self.answered else None
         for head, read in run.heads.items():
-            scores |= {f"{head}.accuracy": read.accuracy, f"{head}.macro_f1": read.macro_f1}
+            scores |= head_row(head, read)
         known = {name: score for name, score in scores.items() if score is not None}
         return Contender(run.name, "run", known | (found.scores if found else {}), found.empty if found else ())
 
-    def _written(self, texts: Sequence[str]) -> metrics.Written | None:
-        keys = self.answered
-        return metrics.written(keys, texts, [self.gold.responses[key] for key in keys]) if keys else None
+    @cached_property
+    def comparison(self) -> Comparison:
+        """What texts are held against, once all runs have said which samples they cannot read."""
+        keys, name = self.answered, self.schema.dialogue.name
+        reader = self.shards.samples(self.split, (Role.INPUT,), media=False)
+        place = {key: number for number, key in enumerate(reader.keys)}
+        turns: list[Any] = [reader[place[key]].inputs.get(name) for key in keys]
+        posts = [given[-1].text if given else "" for given in turns]
+        return Comparison(
+            keys, self.gold.group_of(keys), posts, [self.gold.responses[key] for key in keys], self.instruments
+        )
+
+    def missing(self, runs: Sequence[Run]) -> dict[str, str]:
+        """Why what could have been measured was not, by metric."""
+        found = dict(self.instruments.missing)
+        if not self.answered:
+            words = f"no sample of '{self.split}' has a gold response"
+            names = ("perplexity", "bits_per_byte", "bleu", "chrf", "rouge", "meteor", "distinct")
+            found |= dict.fromkeys((*names, *self.instruments.missing), words)
+        for head in self.schema.heads:
+            lacking = [run.name for run in runs if head.name not in run.heads]
+            if not self.gold.labels[head.name]:
+                found[head.name] = f"no sample of '{self.split}' has this label"
+            elif lacking:
+                found[head.name] = f"nothing is read by {', '.join(lacking)}"
+        return found
 
     def teacher(self, like: metrics.Likelihood) -> Contender | None:
         """The teacher's own likelihood of the gold responses that the students scored, from its cache."""
@@ -219,6 +246,7 @@ def evaluate(
     progress: Progress = silent,
     kept: Path | None = None,
     decoding: Decoding = "greedy",
+    instruments: Instruments | None = None,
 ) -> Evaluation:
     """Compare the best checkpoints of some runs; the first is the base that the others are held against.
 
@@ -231,12 +259,13 @@ def evaluate(
         progress: called with a note that names run and step.
         kept: a folder where what each run says is kept, so that an evaluation that was killed goes on.
         decoding: how answers are chosen.
+        instruments: the models that some metrics need; without them these metrics are named as missing.
 
     Raises:
         UserError: not a run, a run of another schema, or an empty split.
     """
     counted = bad if bad is not None else BadSamples()
-    session = _Session(shards, split, samples, counted, progress, kept, decoding)
+    session = _Session(shards, split, samples, counted, progress, kept, decoding, instruments or Instruments())
     names = _names(runs)
     for folder in runs:
         read_settings(folder)
@@ -245,7 +274,7 @@ def evaluate(
     rows = [
         *(session.contender(run) for run in found),
         *([teacher] if teacher else []),
-        *baselines(shards.schema, session.train, session.gold, session.answered),
+        *baselines(shards.schema, session.train, session.gold, session.answered, session.comparison.written),
     ]
     return Evaluation(
         schema=shards.schema.name,
@@ -260,9 +289,13 @@ def evaluate(
         overlap=session.overlap(),
         examples=session.examples(found),
         measured=metrics.signatures(len(session.answered))
+        | session.instruments.signatures()
+        | {"decoding": DECODINGS[decoding]}
         | ({} if teacher else {"teacher": f"not shown. {session.why_no_teacher}"}),
         privileged=tuple(field.name for field in shards.schema.privileged),
         bad=tuple(str(error) for error in counted),
+        missing=session.missing(found),
+        scales={name: scale.title for name, scale in session.instruments.scales.items()},
         titles={head.name: head.label for head in shards.schema.heads},
     )
 

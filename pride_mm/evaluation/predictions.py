@@ -24,7 +24,11 @@ _CHUNK = 512
 
 
 Decoding = Literal["greedy", "nucleus"]
-"""How answers are chosen: the likeliest token each time, or one drawn from the likeliest nine tenths (p 0.9, T 0.7)."""
+DECODINGS: dict[Decoding, str] = {
+    "greedy": "the likeliest token each time",
+    "nucleus": "drawn from the likeliest tokens that hold 0.9 of the mass, at temperature 0.7, seeded by the samples",
+}
+"""How answers are chosen."""
 _NUCLEUS = {"do_sample": True, "top_p": 0.9, "temperature": 0.7, "top_k": 0}
 
 

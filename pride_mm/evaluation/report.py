@@ -30,8 +30,17 @@ def metrics(evaluation: Evaluation) -> list[Metric]:
     known = [
         Metric("perplexity", "Perplexity", -1, 2),
         Metric("bits_per_byte", "Bits per byte", -1, 3),
-        Metric("bleu", "BLEU", 1),
+        Metric("bleu_1", "BLEU-1", 1),
+        Metric("bleu_2", "BLEU-2", 1),
+        Metric("bleu_3", "BLEU-3", 1),
+        Metric("bleu", "BLEU-4", 1),
+        Metric("chrf", "chrF", 1),
+        Metric("rouge_1", "ROUGE-1", 1),
+        Metric("rouge_2", "ROUGE-2", 1),
         Metric("rouge_l", "ROUGE-L", 1),
+        Metric("meteor", "METEOR", 1),
+        Metric("bert_score", "BERTScore", 1, 3),
+        Metric("embedding", "Sentence similarity", 1, 3),
         Metric("distinct_1", "Distinct-1", 0),
         Metric("distinct_2", "Distinct-2", 0),
         Metric("empty", "Empty", -1, 0),
@@ -40,7 +49,13 @@ def metrics(evaluation: Evaluation) -> list[Metric]:
         known += [
             Metric(f"{name}.accuracy", f"{title}, accuracy", 1),
             Metric(f"{name}.macro_f1", f"{title}, macro-F1", 1),
+            Metric(f"{name}.calibration_error", f"{title}, calibration error", -1),
         ]
+    scored = dict.fromkeys(key for one in evaluation.contenders for key in one.scores)
+    for name, title in evaluation.scales.items():
+        known.append(Metric(f"empathy.{name}", f"{title}, mean level", 0, 2))
+        start = f"empathy.{name}."
+        known += [Metric(key, f"{title}, level {key[len(start) :]}, %", 0) for key in scored if key.startswith(start)]
     return [metric for metric in known if any(metric.key in one.scores for one in evaluation.contenders)]
 
 

@@ -5,7 +5,7 @@ Inputs, targets and what students answered are in it; never the text of a note.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from pride_mm.evaluation.leakage import Leakage, Overlap
@@ -80,7 +80,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All of it."""
+    """All of it.
+
+    ``measured`` says how each metric was made, ``missing`` why one was not. ``titles`` are the heads' by name,
+    ``scales`` those of the scales of empathy that were read off the answers.
+    """
 
     schema: str
     split: str
@@ -97,6 +101,8 @@ class Evaluation:
     privileged: tuple[str, ...]
     bad: tuple[str, ...]
     titles: dict[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
+    scales: dict[str, str] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -124,7 +130,11 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
                 "attention": plain(run.attention),
                 "leakage": None if run.leakage is None else {"clean": run.leakage.clean, **plain(run.leakage)},
                 "heads": {
-                    name: {"classes": list(head.classes), "matrix": plain(head.matrix)}
+                    name: {
+                        "classes": list(head.classes),
+                        "matrix": plain(head.matrix),
+                        "calibration": plain(head.bins),
+                    }
                     for name, head in run.heads.items()
                 },
                 "answers": run.answers,
@@ -133,6 +143,7 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "overlap": plain(evaluation.overlap),
         "measured": evaluation.measured,
+        "missing": evaluation.missing,
         "privileged_fields": list(evaluation.privileged),
         "bad": list(evaluation.bad),
     }

@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipelines.cli.evaluation.score import score
+from pipelines.cli.evaluation.scorer import scorer
 
 
 class _ScoreUnlessNamed(TyperGroup):
@@ -23,3 +24,4 @@ app = typer.Typer(
     help="Score students, and see what of the notes reaches them. 'pride eval RUN' is 'pride eval score RUN'.",
 )
 app.command()(score)
+app.command()(scorer)

@@ -25,6 +25,11 @@ def score(
     decoding: Annotated[
         Decoding, typer.Option(help="The likeliest token each time, or drawn: p 0.9, temperature 0.7, seeded.")
     ] = Decoding.greedy,
+    encoder: Annotated[
+        str | None, typer.Option(help="Folder of a sentence encoder, for similarity; default: the one installed.")
+    ] = None,
+    bert_score: Annotated[Path | None, typer.Option(help="Folder of a model for BERTScore.")] = None,
+    empathy: Annotated[Path | None, typer.Option(help="Folder of a scorer, from 'pride eval scorer'.")] = None,
     max_bad: Annotated[int, typer.Option(min=0, help="Broken samples allowed.")] = 10,
 ) -> None:
     """Score runs without notes, prove that no note reaches an answer, and write a report. Exits 1 on a leak.
@@ -35,14 +40,17 @@ def score(
     """
     from pride_mm.data.shards import ShardSet
     from pride_mm.errors import BadSamples
+    from pride_mm.evaluation.comparison import Instruments
     from pride_mm.evaluation.evaluate import evaluate as compare
     from pride_mm.evaluation.report import write_report
     from pride_mm.evaluation.results import scores_json
     from pride_mm.files import write_json
 
+    opened = ShardSet.open(shards)
+    instruments = Instruments.open(encoder, bert_score, empathy)
     bad = BadSamples(max_bad)
     with progress("Evaluating") as tick:
-        found = compare(runs, ShardSet.open(shards), split, samples, bad, tick, out / "predictions", decoding.value)
+        found = compare(runs, opened, split, samples, bad, tick, out / "predictions", decoding.value, instruments)
     write_json(out / "scores.json", scores_json(found))
     write_report(out / "report.html", found)
     name_bad(bad)

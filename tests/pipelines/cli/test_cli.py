@@ -32,7 +32,7 @@ TOP = {
     "predict",
     "label",
 }
-EVAL = {"score"}
+EVAL = {"score", "scorer"}
 LABEL = {"serve", "push", "draft", "assist", "order", "pull", "watch", "status", "agree", "adjudicate"} | {
     "experts add", "experts assign", "elan read", "elan write",
 }  # fmt: skip
@@ -119,6 +119,9 @@ TRAIN = "train plain --shards folder"
 MISTAKES = [
     ("nope", "No such command 'nope'"),
     ("label nope", "No such command 'nope'"),
+    ("eval scorer nope", "nope"),
+    ("eval scorer folder --corpus nope", "No corpus 'nope'"),
+    ("eval scorer folder --corpus empathetic_dialogues", "has no scale among its notes: nothing is rated"),
     ("eval nope --shards nope", "No folder nope; `pride pack` makes one"),  # which scores
     ("check", "(?i)missing argument 'shards'"),
     ("check shards --nope", "No such option"),
