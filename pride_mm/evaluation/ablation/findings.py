@@ -176,7 +176,8 @@ def _teachers(design: Design, student: Predictions, gold: Gold) -> list[Beside]:
 
 def _written(answers: Mapping[str, str], gold: Gold) -> metrics.Written:
     keys = [key for key in answers if key in gold.responses]
-    return metrics.written(keys, [answers[key] for key in keys], [gold.responses[key] for key in keys])
+    right = [gold.responses[key] for key in keys]
+    return metrics.written(keys, [answers[key] for key in keys], right, gold.group_of(keys))
 
 
 def _baselines(design: Design, gold: Gold) -> list[Beside]:

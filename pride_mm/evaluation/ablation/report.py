@@ -11,6 +11,8 @@ from pride_mm.evaluation.results import plain
 from pride_mm.page import svg, write_page
 
 _TEMPLATE = Path(__file__).parent.parent / "templates" / "ablation.html.j2"
+_ANSWERS = ("bleu", "rouge_l", "meteor", "distinct_2", "empty")
+"""The scores of answers that the table has; all of them are in the JSON."""
 _COLOUR = {"better": COLOURS[0], "same": "#9aa3af", "worse": COLOURS[3]}
 
 
@@ -35,9 +37,9 @@ def _cell(mean: Mean | None) -> dict[str, str] | None:
 
 
 def _columns(found: Findings) -> list[str]:
-    """The measures that are compared, then the scores of answers that any row has."""
-    others = dict.fromkeys(name for row in found.rows for name in row.values)
-    return [*found.better, *(name for name in others if name not in found.better)]
+    """The measures that are compared, then some scores of answers, where any row has them."""
+    known = {name for row in found.rows for name in row.values}
+    return [*found.better, *(name for name in _ANSWERS if name in known)]
 
 
 def _difference(found: Findings, arm: ArmFound, name: str) -> dict[str, Any]:
