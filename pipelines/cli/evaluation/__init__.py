@@ -5,6 +5,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from pipelines.cli.evaluation import study
+from pipelines.cli.evaluation.judge import judge
 from pipelines.cli.evaluation.score import score
 from pipelines.cli.evaluation.scorer import scorer
 
@@ -25,3 +27,5 @@ app = typer.Typer(
 )
 app.command()(score)
 app.command()(scorer)
+app.command()(judge)
+app.add_typer(study.app, name="study")

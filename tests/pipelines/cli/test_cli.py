@@ -32,7 +32,7 @@ TOP = {
     "predict",
     "label",
 }
-EVAL = {"score", "scorer"}
+EVAL = {"score", "scorer", "judge", "study push", "study pull"}
 LABEL = {"serve", "push", "draft", "assist", "order", "pull", "watch", "status", "agree", "adjudicate"} | {
     "experts add", "experts assign", "elan read", "elan write",
 }  # fmt: skip
@@ -181,6 +181,12 @@ MISTAKES = [
     ("predict folder nope", "No file nope"),
     ("predict nope items.jsonl", "No artifact at nope"),
     ("predict folder items.jsonl", "folder is no artifact"),
+    ("eval judge a b --shards folder --server http://far.example/v1 --model m", "unencrypted: use https.*--insecure"),
+    ("eval judge a b --shards nope --server http://127.0.0.1:9/v1 --model m", "No folder nope"),
+    ("eval judge a b --shards folder --server nope --model m", "The server's address is none"),
+    ("eval study push nope a b --shards nope", "No folder nope"),
+    ("eval study pull", "No key at study.key: 'pride eval study push' wrote it"),
+    ("eval study pull --key half.jsonl", "half.jsonl is not the key of a study"),
     ("label push nope", "No file nope; 'pride ingest' writes items"),
     ("label push items.jsonl --annotations nope", "No file nope"),
     ("label push items.jsonl --schema nope", "No schema 'nope'"),
