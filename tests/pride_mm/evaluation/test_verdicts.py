@@ -54,7 +54,7 @@ def test_a_letter_alone_is_the_overall_one_and_words_are_no_letters(text: str, s
     assert read_verdict(text) == said
 
 
-@given(st.text("aAbB tie:[]{}\"\n,.overall", max_size=40))
+@given(st.text('aAbB tie:[]{}"\n,.overall', max_size=40))
 @settings(max_examples=10, deadline=None)
 def test_any_text_is_read_or_left(text: str) -> None:
     assert set(read_verdict(text)) <= set(ASPECTS)
@@ -83,7 +83,11 @@ def test_a_judge_that_sees_the_answers_never_flips(truth: list[int]) -> None:
 
 
 def test_what_cannot_be_read_is_named_and_no_tie() -> None:
-    judged = [Judged(pair(0), (always("A"), always("B"))), Judged(pair(1), (always("A"), {})), Judged(pair(2), ({}, {}))]
+    judged = [
+        Judged(pair(0), (always("A"), always("B"))),
+        Judged(pair(1), (always("A"), {})),
+        Judged(pair(2), ({}, {})),
+    ]
     found = count(judged, OVERALL)
     assert found.unread == ("k1", "k2")
     assert found.preference is not None
