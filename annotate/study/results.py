@@ -119,15 +119,24 @@ def sentence(found: Findings) -> str:
 
 def table(found: Findings) -> list[str]:
     """The findings for a terminal of 80 columns."""
-    lines = [HEAD, *(row(name, one.preference) for name, one in found.aspects.items())]
+    plan = found.plan
+    lines = [
+        f"{plan.contenders[0]} against {plan.contenders[1]}: {found.judged} of {len(plan.shown)} pairs judged, "
+        f"{found.twice} by two or more",
+        f"{len(found.raters)} raters; {len(plan.alike)} pairs are alike and count as ties",
+        HEAD,
+        *(row(name, one.preference) for name, one in found.aspects.items()),
+        "Agreement (Krippendorff's alpha, nominal), and how often side A was named:",
+    ]
     for name, one in found.aspects.items():
-        lines.append(f"{name}: {agreement_of(one.agreement[0])}; side A {one.side_a} of {one.sides} times")
+        alpha = agreement_of(one.agreement[0]).removeprefix(one.agreement[0].name).strip()
+        lines.append(f"{name:<12}{alpha}; {one.side_a} of {one.sides}")
     return lines
 
 
 def agreement_of(figure: Figure) -> str:
     """A coefficient with its interval, or why there is none."""
     if figure.value is None:
-        return f"no agreement to tell, {figure.why}"
+        return f"not known: {figure.why}"
     between = f" ({figure.low:.2f} to {figure.high:.2f})" if figure.low is not None else ""
     return f"{figure.name} {figure.value:.2f}{between}"

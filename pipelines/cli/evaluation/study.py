@@ -73,7 +73,7 @@ def pull(
     from annotate.study.plan import read_plan
     from annotate.study.project import Study
     from annotate.study.report import write_study
-    from annotate.study.results import findings, sentence, study_json, table
+    from annotate.study.results import findings, study_json, table
     from pride_mm.errors import BadSamples
     from pride_mm.files import write_json
 
@@ -82,7 +82,6 @@ def pull(
     write_json(out / "study.json", study_json(found))
     write_study(out / "study.html", found)
     name_bad(bad)
-    say(sentence(found))
     for line in table(found):
         say(line)
     say(f"{out / 'study.html'}")

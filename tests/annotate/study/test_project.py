@@ -107,7 +107,7 @@ def test_what_raters_enter_is_what_is_found(
     assert run(["eval", "study", "pull", "--key", str(key), "--out", str(out), "--data-dir", str(server.data_dir)]) == 0
     shown_, complained = capfd.readouterr()
     assert not complained
-    assert max(map(len, shown_.replace(str(tmp_path), "").splitlines())) <= 110
+    assert max(map(len, shown_.replace(str(tmp_path), "").splitlines())) <= 80
     found = json.loads((out / "study.json").read_text())
     empathy, fluency, overall = (found["aspects"][name] for name in ("empathy", "fluency", "overall"))
     shares = {part: empathy["preference"][part]["value"] for part in ("win", "tie", "loss")}
@@ -148,7 +148,7 @@ def test_an_interrupted_push_is_completed_and_strange_words_are_named(studio: St
     assert str(error).endswith("empathy: not one of A, B, tie, once; was the page edited?")
     found = findings(plan, pulled)
     assert (found.judged, found.twice, found.skipped) == (2, 0, 1)
-    assert any("no agreement to tell, nobody else annotated" in line for line in table(found))
+    assert any("not known: nobody else annotated" in line for line in table(found))
     other = make_plan(pairs(6), plan.title, NAMES, 6, 0, 2)
     with pytest.raises(UserError, match="holds 6 tasks of another study"):
         Study(studio, other).push(pairs(6))
