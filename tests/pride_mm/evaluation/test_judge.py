@@ -132,7 +132,7 @@ def test_a_user_sees_position_bias_in_80_columns(
     assert run([*given, "--server", openai.url.replace("/v1", "/first"), "--out", str(out)]) == 0
     shown, complained = capfd.readouterr()
     assert max(map(len, shown.replace(str(tmp_path), "").splitlines())) <= 80
-    assert "100%" in next(line for line in shown.splitlines() if line.startswith("overall "))
+    assert next(line for line in shown.splitlines() if line.startswith("overall ")).endswith("100%")
     assert "quagga: 1 of 6 answers are empty (ed_3)." in complained
     found = json.loads((out / "judge.json").read_text())
     overall = found["aspects"]["overall"]
