@@ -119,10 +119,10 @@ TRAIN = "train plain --shards folder"
 MISTAKES = [
     ("nope", "No such command 'nope'"),
     ("label nope", "No such command 'nope'"),
+    ("eval nope --shards nope", "No folder nope; `pride pack` makes one"),  # which scores
     ("eval scorer nope", "nope"),
     ("eval scorer folder --corpus nope", "No corpus 'nope'"),
     ("eval scorer folder --corpus empathetic_dialogues", "has no scale among its notes: nothing is rated"),
-    ("eval nope --shards nope", "No folder nope; `pride pack` makes one"),  # which scores
     ("check", "(?i)missing argument 'shards'"),
     ("check shards --nope", "No such option"),
     ("label serve --port 99999", "'--port'"),
