@@ -15,6 +15,7 @@ from pipelines.cli import app, run
 
 PRIDE = Path(sys.executable).with_name("pride")
 TOP = {
+    "ablate",
     "demo",
     "ingest",
     "gate",
@@ -161,6 +162,10 @@ MISTAKES = [
             ("folder", "folder is not complete: it has no manifest.json. Run `pride pack` again"),
         )
     ],
+    ("ablate nope", "No folder nope; `pride pack` makes one"),
+    ("ablate folder --arms nope", "No ablation 'nope': .*method"),
+    ("ablate folder --set seeds=[1,1]", "a seed is given twice"),
+    ("ablate folder --only nope", "No arm nope in 'method': choose of plain"),
     ("plan nope --shards folder", "No run 'nope': .*plain, privileged"),
     ("plan plain --shards folder --mfu 0.5", "--mfu is a part of --tflops: give that as well"),
     ("train nope --shards folder", "No run 'nope': .*plain, privileged"),
