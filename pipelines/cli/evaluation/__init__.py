@@ -5,6 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from pipelines.cli.evaluation.leakage import leakage
 from pipelines.cli.evaluation.score import score
 
 
@@ -23,3 +24,4 @@ app = typer.Typer(
     help="Score students, and see what of the notes reaches them. 'pride eval RUN' is 'pride eval score RUN'.",
 )
 app.command()(score)
+app.command()(leakage)
