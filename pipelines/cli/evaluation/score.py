@@ -25,6 +25,9 @@ def score(
     decoding: Annotated[
         Decoding, typer.Option(help="The likeliest token each time, or drawn: p 0.9, temperature 0.7, seeded.")
     ] = Decoding.greedy,
+    teacher: Annotated[
+        str | None, typer.Option(help="Name or folder of the teacher, to measure what it costs beside the students.")
+    ] = None,
     max_bad: Annotated[int, typer.Option(min=0, help="Broken samples allowed.")] = 10,
 ) -> None:
     """Score runs without notes, prove that no note reaches an answer, and write a report. Exits 1 on a leak.
@@ -42,7 +45,8 @@ def score(
 
     bad = BadSamples(max_bad)
     with progress("Evaluating") as tick:
-        found = compare(runs, ShardSet.open(shards), split, samples, bad, tick, out / "predictions", decoding.value)
+        kept, opened = out / "predictions", ShardSet.open(shards)
+        found = compare(runs, opened, split, samples, bad, tick, kept, decoding.value, teacher)
     write_json(out / "scores.json", scores_json(found))
     write_report(out / "report.html", found)
     name_bad(bad)
