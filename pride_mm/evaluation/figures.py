@@ -128,7 +128,7 @@ def reliability(runs: Sequence[Run], head: str) -> Markup | None:
     scored = [(number, run) for number, run in enumerate(runs) if head in run.calibration]
     if not scored:
         return None
-    figure, (axis,) = _figure(1, 1, 3.6, 3.6)
+    figure, (axis,) = figure_of(1, 1, 3.6, 3.6)
     axis.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 3)))
     for number, run in scored:
         bins = run.calibration[head].bins

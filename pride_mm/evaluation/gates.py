@@ -78,8 +78,8 @@ def gates(examinee: Examinee, checkpoint: Path, reader: ShardReader | None, sett
     student = examinee.student
     text = {}
     if not isinstance(student.attention, Prefix):
-        text = {0: math.tanh(float(student.attention.gate))}
-        text |= {int(at): math.tanh(float(one.gate)) for at, one in student.layer_attentions.items()}  # type: ignore[arg-type, union-attr]
+        text = {0: math.tanh(student.attention.gate.item())}
+        text |= {int(at): math.tanh(one.gate.item()) for at, one in student.layer_attentions.items()}  # type: ignore[arg-type, union-attr]
     path = load_path(checkpoint, examinee)
     if path is None:
         return Gates(text, None, "it was trained without a privileged path, so it has never read a note")
@@ -138,7 +138,7 @@ class _Look:
         attention = self.path.attention
         return Noted(
             samples=self.samples,
-            gate=None if attention is None else math.tanh(float(attention.gate)),
+            gate=None if attention is None else math.tanh(attention.gate.item()),
             fields=self.fields.means,
             sources=self.sources.means,
             gain=(self.nats[0] - self.nats[1]) / self.tokens if self.tokens else None,
