@@ -67,7 +67,7 @@ def test_a_closed_gate_is_worth_nothing(tmp_path: Path, examinee: Examinee, open
 
 
 def test_indifferent_attention_is_shared_by_the_count(tmp_path: Path, examinee: Examinee, opened: ShardSet) -> None:
-    """Where all keys are alike, the counts decide: of tokens among the resampler's keys, of latents among the text's."""
+    """Where all keys are alike, counts decide: of tokens among the resampler's keys, of latents among the text's."""
     _checkpoint(tmp_path, examinee, 0.5)
     tensors = load_file(tmp_path / "training.safetensors")
     for name, value in tensors.items():
