@@ -79,7 +79,7 @@ def gates(examinee: Examinee, checkpoint: Path, reader: ShardReader | None, sett
     text = {}
     if not isinstance(student.attention, Prefix):
         text = {0: math.tanh(student.attention.gate.item())}
-        text |= {int(at): math.tanh(one.gate.item()) for at, one in student.layer_attentions.items()}  # type: ignore[arg-type, union-attr]
+        text |= {int(at): math.tanh(one.gate.item()) for at, one in student.layer_attentions.items()}  # type: ignore[operator, union-attr]
     path = load_path(checkpoint, examinee)
     if path is None:
         return Gates(text, None, "it was trained without a privileged path, so it has never read a note")
