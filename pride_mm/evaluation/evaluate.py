@@ -1,21 +1,25 @@
 """Compare runs on one split: the same samples, the same decoding, no notes for anyone but the teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pride_mm.data.shards import Sample, ShardReader, ShardSet
+from pride_mm.data.shards import ShardReader, ShardSet
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.evaluation import metrics
 from pride_mm.evaluation.baselines import baselines, head_row
+from pride_mm.evaluation.calibration import calibration
 from pride_mm.evaluation.comparison import Comparison, Instruments
+from pride_mm.evaluation.cost import Cost, cost_signature, costs, student_answerer, teacher_answerer
 from pride_mm.evaluation.examined import asked, examine, load_examinee
+from pride_mm.evaluation.examples import example, extremes
+from pride_mm.evaluation.gates import gates
 from pride_mm.evaluation.gold import read_gold, spread
 from pride_mm.evaluation.leakage import Leakage, Overlap, OverlapCounter, check_leakage
 from pride_mm.evaluation.predictions import DECODINGS, Decoding, Examinee, labelled, read_samples
-from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Run
+from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Extreme, Run
 from pride_mm.evaluation.settings import read_settings
 from pride_mm.evaluation.taught import TEACHERS, taught_likelihood
 from pride_mm.progress import Progress, silent
@@ -49,6 +53,7 @@ class _Session:
         self.train = read_gold(self.shards, "train", self.bad) if self.shards.splits.get("train") else None
         self.reader = self.shards.samples(self.split)
         self.why_no_teacher = ""
+        self.taught: dict[str, metrics.Likelihood] = {}
         place = {key: number for number, key in enumerate(self.reader.keys)}
         self.asked = asked(self.gold, self.samples)
         # Samples without a gold response are met too: only sound and face may tell there.
@@ -96,6 +101,12 @@ class _Session:
             answers=found.answers,
             attention=found.attention,
             leakage=self._leakage(examinee),
+            gates=gates(examinee, best(folder), self._with_notes(), read_settings(folder)),
+            calibration={
+                name: known
+                for name, rows in found.probabilities.items()
+                if (known := calibration(rows, self.gold.labels[name], self.gold.groups)) is not None
+            },
         )
 
     def _count(self, broken: BadSamples) -> None:
@@ -191,6 +202,7 @@ class _Session:
         if given is None:
             return None
         scores = {"perplexity": metrics.perplexity(given), "bits_per_byte": metrics.bits_per_byte(given)}
+        self.taught[TEACHERS[record.notes]] = given
         return Contender(
             TEACHERS[record.notes], "teacher", {name: score for name, score in scores.items() if score is not None}
         )
@@ -210,31 +222,37 @@ class _Session:
         ]
 
     def examples(self, runs: Sequence[Run]) -> tuple[Example, ...]:
-        return tuple(self._example(sample, runs) for sample in self.shown)
+        answers = {run.name: run.answers for run in runs}
+        return tuple(example(one, self.schema, self.gold, runs, answers, self._likelihoods(runs)) for one in self.shown)
 
-    def _example(self, sample: Sample, runs: Sequence[Run]) -> Example:
-        heads = {head.name: classes(head) for head in self.schema.heads}
-        media = [field.label for field in self.schema.inputs if isinstance(sample.inputs.get(field.name), bytes)]
-        return Example(
-            key=sample.key,
-            turns=sample.inputs[self.schema.dialogue.name],  # type: ignore[arg-type]
-            media=tuple(media),
-            response=self.gold.responses.get(sample.key),
-            labels={
-                self.schema.get(name).label: names[self.gold.labels[name][sample.key]]
-                for name, names in heads.items()
-                if sample.key in self.gold.labels[name]
-            },
-            answers={run.name: run.answers[sample.key] for run in runs},
-            read={
-                run.name: {
-                    self.schema.get(name).label: head.classes[head.predicted[sample.key]]
-                    for name, head in run.heads.items()
-                    if sample.key in head.predicted
-                }
-                for run in runs
-            },
+    def _likelihoods(self, runs: Sequence[Run]) -> dict[str, metrics.Likelihood]:
+        return {run.name: run.likelihood for run in runs} | self.taught
+
+    def extremes(self, runs: Sequence[Run], students: Mapping[str, Examinee]) -> tuple[Extreme, ...]:
+        """The samples on which each run differs most from the first one, answered by all."""
+        chosen = [(run, key, gain) for run in runs[1:] for key, gain in extremes(run.likelihood, runs[0].likelihood)]
+        place = {key: number for number, key in enumerate(self.reader.keys)}
+        keys = list(dict.fromkeys(key for _, key, _ in chosen))
+        read = {one.key: one for one in read_samples(self.reader, [place[key] for key in keys], BadSamples(len(keys)))}
+        answers = {run.name: dict(run.answers) for run in runs}
+        for number, (name, student) in enumerate(students.items()):
+            for sample in read.values():
+                if sample.key not in answers[name]:
+                    answers[name] |= student.answer([sample], self.decoding)
+            self.progress(number + 1, len(students), f"{name}: answering where runs differ most")
+        known = self._likelihoods(runs)
+        return tuple(
+            Extreme(run.name, runs[0].name, gain, example(read[key], self.schema, self.gold, runs, answers, known))
+            for run, key, gain in chosen
+            if key in read
         )
+
+    def costs(self, students: Mapping[str, Examinee], teacher: str | None, named: str) -> dict[str, Cost]:
+        """Of the students, and of a teacher that can be had here; what is timed is timed in turn."""
+        answerers = {name: student_answerer(student) for name, student in students.items()}
+        if teacher is not None:
+            answerers[named] = teacher_answerer(teacher, next(iter(students.values())))
+        return costs(answerers, self.shown, self.progress)
 
 
 def evaluate(
@@ -247,6 +265,7 @@ def evaluate(
     kept: Path | None = None,
     decoding: Decoding = "greedy",
     instruments: Instruments | None = None,
+    teacher: str | None = None,
 ) -> Evaluation:
     """Compare the best checkpoints of some runs; the first is the base that the others are held against.
 
@@ -260,6 +279,7 @@ def evaluate(
         kept: a folder where what each run says is kept, so that an evaluation that was killed goes on.
         decoding: how answers are chosen.
         instruments: the models that some metrics need; without them these metrics are named as missing.
+        teacher: name or folder of the teacher, whose cost is measured beside the students'; all are in memory for that.
 
     Raises:
         UserError: not a run, a run of another schema, or an empty split.
@@ -270,10 +290,14 @@ def evaluate(
     for folder in runs:
         read_settings(folder)
     found = [session.run(folder, name) for folder, name in zip(runs, names, strict=True)]
-    teacher = session.teacher(found[0].likelihood)
+    taught = session.teacher(found[0].likelihood)
+    if taught is None and teacher is not None:
+        taught = Contender("teacher", "teacher", {})
+    students = {name: load_examinee(folder, shards) for folder, name in zip(runs, names, strict=True)}
+    spent = session.costs(students, teacher, taught.name if taught else "")
     rows = [
         *(session.contender(run) for run in found),
-        *([teacher] if teacher else []),
+        *([taught] if taught else []),
         *baselines(shards.schema, session.train, session.gold, session.answered, session.comparison.written),
     ]
     return Evaluation(
@@ -288,10 +312,13 @@ def evaluate(
         differences=tuple(d for run in found[1:] for d in session.differences(found[0], run)),
         overlap=session.overlap(),
         examples=session.examples(found),
+        extremes=session.extremes(found, students),
+        costs=spent,
         measured=metrics.signatures(len(session.answered))
         | session.instruments.signatures()
         | {"decoding": DECODINGS[decoding]}
-        | ({} if teacher else {"teacher": f"not shown. {session.why_no_teacher}"}),
+        | ({"teacher": f"not scored. {session.why_no_teacher}"} if session.why_no_teacher else {})
+        | {"cost": cost_signature(teacher)},
         privileged=tuple(field.name for field in shards.schema.privileged),
         bad=tuple(str(error) for error in counted),
         missing=session.missing(found),

@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from pipelines.cli.evaluation import study
 from pipelines.cli.evaluation.judge import judge
+from pipelines.cli.evaluation.leakage import leakage
 from pipelines.cli.evaluation.score import score
 from pipelines.cli.evaluation.scorer import scorer
 
@@ -29,3 +30,4 @@ app.command()(score)
 app.command()(scorer)
 app.command()(judge)
 app.add_typer(study.app, name="study")
+app.command()(leakage)

@@ -30,6 +30,9 @@ def score(
     ] = None,
     bert_score: Annotated[Path | None, typer.Option(help="Folder of a model for BERTScore.")] = None,
     empathy: Annotated[Path | None, typer.Option(help="Folder of a scorer, from 'pride eval scorer'.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Name or folder of the teacher, to measure what it costs beside the students.")
+    ] = None,
     max_bad: Annotated[int, typer.Option(min=0, help="Broken samples allowed.")] = 10,
 ) -> None:
     """Score runs without notes, prove that no note reaches an answer, and write a report. Exits 1 on a leak.
@@ -50,7 +53,8 @@ def score(
     instruments = Instruments.open(encoder, bert_score, empathy)
     bad = BadSamples(max_bad)
     with progress("Evaluating") as tick:
-        found = compare(runs, opened, split, samples, bad, tick, out / "predictions", decoding.value, instruments)
+        kept = out / "predictions"
+        found = compare(runs, opened, split, samples, bad, tick, kept, decoding.value, instruments, teacher)
     write_json(out / "scores.json", scores_json(found))
     write_report(out / "report.html", found)
     name_bad(bad)

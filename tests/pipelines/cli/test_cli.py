@@ -33,7 +33,7 @@ TOP = {
     "predict",
     "label",
 }
-EVAL = {"score", "scorer", "judge", "study push", "study pull"}
+EVAL = {"score", "scorer", "leakage", "judge", "study push", "study pull"}
 LABEL = {"serve", "push", "draft", "assist", "order", "pull", "watch", "status", "agree", "adjudicate"} | {
     "experts add", "experts assign", "elan read", "elan write",
 }  # fmt: skip
@@ -155,7 +155,15 @@ MISTAKES = [
     ("pack items.jsonl --out bytes", "File exists: bytes. Give another path"),
     *[
         (f"{words} {shards}", said)
-        for words in ("check", "show", "stats", "teach", "train plain --shards", "eval score folder --shards")
+        for words in (
+            "check",
+            "show",
+            "stats",
+            "teach",
+            "train plain --shards",
+            "eval score folder --shards",
+            "eval leakage --shards",
+        )
         for shards, said in (
             ("nope", "No folder nope; `pride pack` makes one"),
             ("bytes", "No folder bytes"),
