@@ -9,8 +9,8 @@ import binascii
 import io
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pride_mm.errors import UserError
@@ -23,7 +23,7 @@ CONTAINERS = {
     "x-flac": "flac", "aac": "aac", "x-msvideo": "avi", "avi": "avi",
 }  # fmt: skip
 """What may be sent, by the name it goes by in a request: FFmpeg's name of the container."""
-_NO_SOUND = ("mp3", "flac", "wav", "aac")
+_SOUND_ONLY = ("mp3", "flac", "wav", "aac")
 _DATA_URL = re.compile(r"data:(video|audio)/([a-z0-9.+-]+)((?:;[a-z0-9=.,+\"' -]+)*);base64,", re.IGNORECASE)
 _OTHER_THINGS = (b"%pdf-", b"<html", b"<script", b"<!doctype", b"<svg", b"#!/", b"#extm3u")
 _LOOKED_AT = 1024  # bytes within which readers of documents look for their beginning
@@ -59,8 +59,8 @@ def of_base64(text: str, name: str, kind: Kind) -> Upload:
         UserError: a format that is not taken, no base64, or nothing in it.
     """
     container = CONTAINERS.get(name.lower())
-    if container is None or (kind is Kind.VIDEO and container in _NO_SOUND):
-        known = [one for one, there in CONTAINERS.items() if kind is Kind.AUDIO or there not in _NO_SOUND]
+    if container is None or (kind is Kind.VIDEO and container in _SOUND_ONLY):
+        known = [one for one, there in CONTAINERS.items() if kind is Kind.AUDIO or there not in _SOUND_ONLY]
         raise UserError(f"'{name[:20]}' is no format of {kind.value} that is taken: {', '.join(known)}.")
     try:
         data = base64.b64decode(text, validate=True)
