@@ -10,6 +10,7 @@ from pipelines.quality.settings import QualitySettings
 from pipelines.sources.corpus import load_corpus
 from pride_mm.config import CONFIGS, load_settings
 from pride_mm.schema import Role, Schema, load_schema
+from pride_mm.serving.safety import load_safety
 from pride_mm.teacher.prompt import Prompt
 from pride_mm.training.settings import RunSettings
 
@@ -62,6 +63,15 @@ def test_pack(name: str) -> None:
 @pytest.mark.parametrize("name", shipped("quality"))
 def test_quality(name: str) -> None:
     assert load_settings(QualitySettings, CONFIGS / "quality" / f"{name}.toml").description
+
+
+@pytest.mark.parametrize("name", shipped("safety"))
+def test_safety(name: str) -> None:
+    safety = load_safety(name)
+    assert safety is not None
+    assert safety.description
+    # it is read where nobody knows the country: numbers are the deployer's to write
+    assert not any(letter.isdigit() for letter in safety.referral.text)
 
 
 @pytest.mark.parametrize("name", shipped("run"))

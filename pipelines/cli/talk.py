@@ -31,9 +31,9 @@ def chat(
 
     Example: pride chat artifact --say "I lost my job today."
     """
-    from pride_mm.serving.card import NOT_THERAPY
     from pride_mm.serving.conversation import Conversation
     from pride_mm.serving.predictor import Predictor
+    from pride_mm.serving.safety import NOT_THERAPY
 
     talk = Conversation(Predictor.open(artifact), max_tokens)
     complain(NOT_THERAPY)

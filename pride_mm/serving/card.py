@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pride_mm.schema import ChoiceField, Field, ScaleField, Schema, classes
+from pride_mm.serving.safety import NOT_THERAPY
 from pride_mm.student import Student
-
-NOT_THERAPY = "This is a research model. It is no therapist, and what it says is no advice."
 
 _LIMITS = f"""## Limits
 

@@ -277,12 +277,8 @@ class Student(PreTrainedModel, GenerationMixin):
         memories = self._memories(self.remember(sources))
         fused, mass = self._fuse(ids, memories, read)
         states = self._states(sources, memories, fused, mask)
-        real = mask[..., None]
-        if mass is None:
-            mass = fused.new_zeros(*mask.shape, len(sources.names))
-        attention = torch.where(real, mass, 0.0).sum(1) / real.sum(1).clamp(min=1)
         logits = self._heads(states[:, start - 1], sources)
-        return StudentOutput(states[:, start - 1 : start + length - 1], logits, sources, attention)
+        return StudentOutput(states[:, start - 1 : start + length - 1], logits, sources, _looked(sources, mass, mask))
 
     def _heads(self, state: Float[Tensor, "B D"], sources: Sources) -> dict[str, Float[Tensor, "B _"]]:
         if not self.target_heads:
@@ -291,13 +287,18 @@ class Student(PreTrainedModel, GenerationMixin):
         summary = torch.cat([state, *(mean.to(state.dtype) for mean in means)], -1)
         return {name: head(summary) for name, head in self.target_heads.items()}
 
-    def read_targets(self, inputs: Mapping[str, Padded]) -> dict[str, Float[Tensor, "B _"]]:
-        """The heads' logits by target field, without a response."""
+    def read(self, inputs: Mapping[str, Padded]) -> tuple[dict[str, Float[Tensor, "B _"]], Float[Tensor, "B S"]]:
+        """The heads' logits by target field, without a response; and the dialogue's attention mass on each source."""
         sources = self.encode(inputs)
         dialogue = inputs[self.schema.dialogue.name]
         memories = self._memories(self.remember(sources))
-        fused, _ = self._fuse(dialogue.values, memories)
-        return self._heads(self._states(sources, memories, fused, dialogue.mask)[:, -1], sources)
+        fused, mass = self._fuse(dialogue.values, memories)
+        logits = self._heads(self._states(sources, memories, fused, dialogue.mask)[:, -1], sources)
+        return logits, _looked(sources, mass, dialogue.mask)
+
+    def read_targets(self, inputs: Mapping[str, Padded]) -> dict[str, Float[Tensor, "B _"]]:
+        """The heads' logits of ``read`` alone."""
+        return self.read(inputs)[0]
 
     def forward(
         self,
@@ -356,6 +357,14 @@ class Student(PreTrainedModel, GenerationMixin):
             **generation,
         )
         return ids[:, dialogue.values.shape[1] :]
+
+
+def _looked(sources: Sources, mass: Tensor | None, mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B S"]:
+    """The attention mass of a row's real tokens, averaged; zero where it is not known."""
+    if mass is None:
+        return sources.latents.new_zeros(len(mask), len(sources.names))
+    real = mask[..., None]
+    return torch.where(real, mass, 0.0).sum(1) / real.sum(1).clamp(min=1)
 
 
 def _positions(mask: Bool[Tensor, "B L"]) -> Int[Tensor, "B L"]:
