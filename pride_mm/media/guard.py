@@ -36,9 +36,7 @@ class Guard:
     ``restarts`` counts the processes that died or were stopped.
     """
 
-    def __init__(
-        self, seconds: float = 60.0, mebibytes: int = 2048, tasks: int = 1000, processes: int = 1
-    ) -> None:
+    def __init__(self, seconds: float = 60.0, mebibytes: int = 2048, tasks: int = 1000, processes: int = 1) -> None:
         self.seconds, self.mebibytes, self.tasks, self.restarts = seconds, mebibytes, tasks, 0
         self._free: LifoQueue[_Process | None] = LifoQueue()
         self._all: set[_Process] = set()

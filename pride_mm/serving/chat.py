@@ -1,7 +1,7 @@
 """OpenAI's chat completions, as far as a student can do what they ask: requests in, replies and errors out.
 
-Promise: whatever is asked for and cannot be done is refused by its name, never left out in silence; no message repeats what
-was sent. Of the messages, those of the user and the assistant are the dialogue; what a system message says is put
+Promise: whatever is asked for and cannot be done is refused by its name, never left out in silence; no message repeats
+what was sent. Of the messages, those of the user and the assistant are the dialogue; what a system message says is put
 behind what the student was always told. A clip or a sound belongs to the last message: earlier ones are not looked at
 again, as in ``pride chat``.
 """

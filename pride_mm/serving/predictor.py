@@ -131,22 +131,30 @@ class Predictor:
 
         return pieces(generate, self.tokenizer)
 
-    @torch.inference_mode()
     def read(self, request: Request) -> Reading:
         """What the student reads in one request, without an answer.
 
         Raises:
             UserError: a clip cannot be read.
         """
-        inputs = self._inputs([request])
+        return self.readings(self._inputs([request]))[0]
+
+    @torch.inference_mode()
+    def readings(self, inputs: Mapping[str, Padded]) -> list[Reading]:
+        """What the student reads in each row of a batch."""
         logits, attention = self.student.read(inputs)
-        targets = {}
-        for head in self.schema.heads:
-            shares = logits[head.name][0].float().softmax(-1).tolist()
-            targets[head.name] = _largest_first(dict(zip(classes(head), shares, strict=True)))
-        there = {name: name not in inputs or bool(inputs[name].present[0]) for name in self.student.source_names}
-        looked = zip(self.student.source_names, attention[0].tolist(), strict=True)
-        return Reading(targets, _largest_first({name: share for name, share in looked if there[name]}))
+        shares = {head.name: logits[head.name].float().softmax(-1).tolist() for head in self.schema.heads}
+        there = {name: inputs[name].present.tolist() for name in self.student.source_names if name in inputs}
+        readings = []
+        for row, looked in enumerate(attention.tolist()):
+            targets = {
+                head.name: _largest_first(dict(zip(classes(head), shares[head.name][row], strict=True)))
+                for head in self.schema.heads
+            }
+            mass = zip(self.student.source_names, looked, strict=True)
+            sources = {name: share for name, share in mass if name not in there or there[name][row]}
+            readings.append(Reading(targets, _largest_first(sources)))
+        return readings
 
     def concern(self, request: Request) -> tuple[str, str] | tuple[None, None]:
         """What a request is a sign of, and the referral; or None twice."""

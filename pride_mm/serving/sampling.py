@@ -1,8 +1,8 @@
 """How each row of a batch chooses its next token, and when it has said enough: each by its own settings.
 
-Letters: ``B`` rows, ``V`` vocabulary. Chance is Gumbel noise on the scores, whose largest is a draw from their softmax: so
-rows that are greedy and rows that are drawn go through one ``generate``, and a row with a seed draws the same whatever
-is beside it.
+Letters: ``B`` rows, ``V`` vocabulary. Chance is Gumbel noise on the scores, whose largest is then a draw from their
+softmax: so rows that are greedy and rows that are drawn go through one ``generate``, and a row with a seed draws the
+same whatever is beside it.
 """
 
 from collections.abc import Callable, Sequence

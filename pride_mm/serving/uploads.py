@@ -1,7 +1,7 @@
 """Clips and sounds that come with a request: bytes that nobody vouches for, read in a process of their own.
 
-Promise: nothing is fetched, an address is refused; what is not what it is said to be, is a document or an archive besides,
-or is too large or too long, is refused with one line before its frames are decoded. Nothing of it is kept.
+Promise: nothing is fetched, an address is refused; what is not what it is said to be, is a document or an archive
+besides, or is too large or too long, is refused with one line before its frames are decoded. Nothing of it is kept.
 """
 
 import base64
@@ -19,8 +19,8 @@ from pride_mm.schema import AudioField, Kind, VideoField
 
 CONTAINERS = {
     "mp4": "mp4", "m4a": "mp4", "quicktime": "mp4", "mov": "mp4", "webm": "matroska", "x-matroska": "matroska",
-    "ogg": "ogg", "opus": "ogg", "wav": "wav", "x-wav": "wav", "wave": "wav", "mp3": "mp3", "mpeg": "mp3", "flac": "flac",
-    "x-flac": "flac", "aac": "aac", "x-msvideo": "avi", "avi": "avi",
+    "ogg": "ogg", "opus": "ogg", "wav": "wav", "x-wav": "wav", "wave": "wav", "mp3": "mp3", "mpeg": "mp3",
+    "flac": "flac", "x-flac": "flac", "aac": "aac", "x-msvideo": "avi", "avi": "avi",
 }  # fmt: skip
 """What may be sent, by the name it goes by in a request: FFmpeg's name of the container."""
 _SOUND_ONLY = ("mp3", "flac", "wav", "aac")
