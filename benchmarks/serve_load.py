@@ -1,11 +1,11 @@
 """What `pride serve` takes: real HTTP clients on loopback, more and more of them, against a real process.
 
 ``python -m benchmarks.serve_load [--quick] [--data DIR]``. The student is a tiny one (260k parameters), so that it is
-the server that is measured; clients and server share the machine. Each user asks again as soon as it has its answer of
-16 tokens, streamed; a tenth of the requests bring a sound or a clip of MOSI. Then so many requests with uploads are sent,
-in whose middle the decoding processes are killed. All loops have a fixed count. ``lost`` counts requests without a whole
-answer, ``p95_ms_at_8`` is milliseconds from a request to its last token with 8 users, ``growth_mib`` the memory that the
-second half of the uploads adds to the server.
+the server that is measured; clients and server share the machine. Each user asks again as soon as it has its answer
+of 16 tokens, streamed; a tenth of the requests bring a sound or a clip of MOSI. Then so many requests with uploads are
+sent, in whose middle the decoding processes are killed. All loops have a fixed count. ``lost`` counts requests without
+a whole answer, ``p95_ms_at_8`` is milliseconds from a request to its last token with 8 users, ``growth_mib`` the
+memory that the second half of the uploads adds to the server.
 """
 
 import argparse
