@@ -166,8 +166,7 @@ class _Process:
 
 def _serve(pipe: Connection, mebibytes: int) -> None:
     """What a process does until its pipe ends; the program that asks is the one that stops it."""
-    for heard in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(heard, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit(mebibytes)
     pipe.send(None)
     while True:

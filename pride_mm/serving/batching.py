@@ -27,6 +27,7 @@ from pride_mm.serving.streaming import Spelling
 
 _log = logging.getLogger("pride.serve")
 Finish = Literal["stop", "length"]
+_LAST = 5.0  # seconds that the end waits for
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ class Batcher:
         self._meters.queue.set(self._queue.qsize())
 
     def close(self) -> None:
-        """End the thread, when it has answered what waits."""
+        """End the thread, when it has answered what waits; not for ever."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(_LAST)
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -23,7 +23,6 @@ _log = logging.getLogger("pride.serve")
 CHAT, HEALTH, METRICS, MODELS = "/v1/chat/completions", "/health", "/metrics", "/v1/models"
 NOTICE = "pride-notice"
 _ROUTES = (CHAT, HEALTH, METRICS, MODELS)
-_AWAY = "client gone"
 
 
 class Refusal(Exception):
@@ -39,8 +38,7 @@ class Refusal(Exception):
         return JSONResponse(chat.error(self.status, self.message, self.code), self.status, self.headers)
 
 
-class ClientGone(Exception):
-    """Nobody waits for the reply any more."""
+FAILED = Refusal(500, "Something failed here; it is in the log.")
 
 
 @dataclass
@@ -79,24 +77,26 @@ class Gate:
                 message["headers"] = [*message["headers"], (NOTICE.encode(), NOT_THERAPY.encode())]
             await send(message)
 
-        self.at_once += route == CHAT
-        self.meters.at_once.set(self.at_once)
+        counted = 0
         try:
             self._admit(route, Headers(scope=scope))
+            counted = int(route == CHAT)
+            self._count(counted)
             await self.app(scope, receive, tell)
         except Refusal as refusal:
             await refusal.response(scope, receive, tell)
-        except ClientGone:
-            status = status or _AWAY
         except Exception as error:  # noqa: BLE001 - whatever it says may hold what was sent
             _log.error("%s failed: %s", route, where(error))
             if not status:
-                await Refusal(500, "Something failed here; it is in the log.").response(scope, receive, tell)
+                await FAILED.response(scope, receive, tell)
         finally:
-            self.at_once -= route == CHAT
-            self.meters.at_once.set(self.at_once)
-            self.meters.requests.labels(route, status or _AWAY).inc()
+            self._count(-counted)
+            self.meters.requests.labels(route, status or "none").inc()
             self.meters.seconds.labels(route).observe(time.perf_counter() - begun)
+
+    def _count(self, more: int) -> None:
+        self.at_once += more
+        self.meters.at_once.set(self.at_once)
 
     def _admit(self, route: str, headers: Headers) -> None:
         if self.hosts is not None and _name(headers.get("host", "")) not in self.hosts:
@@ -113,7 +113,7 @@ class Gate:
                 )
         if self.draining and route != METRICS:
             raise Refusal(503, "This server is stopping.", Retry_After="5", Connection="close")
-        if route == CHAT and self.at_once > self.concurrent:
+        if route == CHAT and self.at_once >= self.concurrent:
             raise Refusal(429, f"{self.concurrent} conversations at once are served: come again.", Retry_After="1")
 
 

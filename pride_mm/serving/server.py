@@ -8,12 +8,12 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Request
 from pydantic import Field as Setting
@@ -28,13 +28,14 @@ from pride_mm.schema import AudioField, Frozen, Kind, VideoField
 from pride_mm.serving import chat
 from pride_mm.serving.artifact import RECORD
 from pride_mm.serving.batching import Batcher, Event, Failed, Job, Late, Said
-from pride_mm.serving.gate import CHAT, HEALTH, METRICS, MODELS, ClientGone, Gate, Refusal
+from pride_mm.serving.gate import CHAT, FAILED, HEALTH, METRICS, MODELS, Gate, Refusal
 from pride_mm.serving.meters import Meters
 from pride_mm.serving.predictor import Predictor, Reading
 from pride_mm.serving.safety import NOT_THERAPY
 from pride_mm.serving.sampling import Choice
 from pride_mm.serving.uploads import Upload, read_upload, reason
 
+Got = TypeVar("Got")
 Positive = Annotated[int, Setting(ge=1)]
 Seconds = Annotated[float, Setting(gt=0)]
 
@@ -67,6 +68,7 @@ class Limits(Frozen):
 
 
 LIMITS = Limits()
+_NOBODY = Response(status_code=499)  # the client has gone
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,10 @@ class Server:
         async def mistaken(_: Request, error: UserError) -> Response:
             return Refusal(400, str(error)).response
 
+        @app.exception_handler(Exception)
+        async def failed(_: Request, __: Exception) -> Response:
+            return FAILED.response
+
         @app.exception_handler(HTTPException)
         async def not_found(_: Request, error: HTTPException) -> Response:
             return Refusal(error.status_code, f"{error.detail}.").response
@@ -174,21 +180,35 @@ class Server:
         except TimeoutError:
             raise Refusal(408, f"The request took longer than {self.limits.seconds:g} s to arrive.") from None
         except ClientDisconnect:
-            raise ClientGone from None
-        ticket = await self._take(body, begun + self.limits.seconds)
-        first = asyncio.ensure_future(ticket.events.get())
+            return _NOBODY
+        try:
+            async with asyncio.timeout(self.limits.seconds - (time.monotonic() - begun)):
+                ticket = await self._take(body, begun + self.limits.seconds)
+        except TimeoutError:
+            raise _late(self.limits) from None
         gone = asyncio.ensure_future(_gone(request))
-        await asyncio.wait((first, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not first.done():
-            ticket.job.gone = True
-            first.cancel()
-            raise ClientGone
-        self.meters.first.observe(time.monotonic() - begun)
-        events = self._until_said(ticket, _raised(first.result(), self.limits))
-        if ticket.body.stream:
+        try:
+            return await self._answer(ticket, begun, gone)
+        finally:
             gone.cancel()
-            return StreamingResponse(self._lines(ticket, events), media_type="text/event-stream")
-        return await self._whole(ticket, events, gone)
+
+    async def _answer(self, ticket: _Ticket, begun: float, gone: "asyncio.Future[None]") -> Response:
+        """The reply; its status waits for the first words. Where nobody waits for it, the student stops."""
+        first = await _unless(gone, ticket.events.get())
+        if first is None:
+            ticket.job.gone = True
+            return _NOBODY
+        self.meters.first.observe(time.monotonic() - begun)
+        events = self._until_said(ticket, _raised(first, self.limits))
+        if ticket.body.stream:
+            headers = {"Cache-Control": "no-cache"}
+            return StreamingResponse(self._lines(ticket, events), headers=headers, media_type="text/event-stream")
+        end = await _unless(gone, _end(events))
+        if end is None:
+            ticket.job.gone = True
+            return _NOBODY
+        used = chat.usage(len(ticket.job.context), end.tokens)
+        return JSONResponse(chat.completion(ticket.head, end.text, end.finish, used, _extra(ticket, end.reading)))
 
     async def _body(self, request: Request) -> bytes:
         """The body, no more of it than is allowed."""
@@ -273,26 +293,6 @@ class Server:
         finally:
             ticket.job.gone = True
 
-    async def _whole(
-        self, ticket: _Ticket, events: AsyncIterator[str | Said], gone: "asyncio.Future[None]"
-    ) -> Response:
-        async def said() -> Said:
-            async for event in events:
-                if isinstance(event, Said):
-                    return event
-            raise AssertionError("an answer ends with all of it")
-
-        answer = asyncio.ensure_future(said())
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
-            ticket.job.gone = True
-            raise ClientGone
-        gone.cancel()
-        end = answer.result()
-        used = chat.usage(len(ticket.job.context), end.tokens)
-        return JSONResponse(chat.completion(ticket.head, end.text, end.finish, used, _extra(ticket, end.reading)))
-
     async def _lines(self, ticket: _Ticket, events: AsyncIterator[str | Said]) -> AsyncIterator[str]:
         """Server-sent events, as OpenAI's clients read them."""
         counts = bool(ticket.body.stream_options and ticket.body.stream_options.include_usage)
@@ -321,9 +321,13 @@ def _line(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
+def _late(limits: Limits) -> Refusal:
+    return Refusal(504, f"The answer took longer than {limits.seconds:g} s.")
+
+
 def _raised(event: Event, limits: Limits) -> str | Said:
     if isinstance(event, Late):
-        raise Refusal(504, f"The answer took longer than {limits.seconds:g} s.")
+        raise _late(limits)
     if isinstance(event, Failed):
         raise Refusal(500, "The student could not answer; why is in the log.")
     return event
@@ -342,3 +346,20 @@ async def _gone(request: Request) -> None:
     """Returns when the client has."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _unless(gone: "asyncio.Future[None]", wanted: Coroutine[Any, Any, Got]) -> Got | None:
+    """What is waited for, or None when the client has gone before."""
+    waiting = asyncio.ensure_future(wanted)
+    await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        return waiting.result()
+    waiting.cancel()
+    return None
+
+
+async def _end(events: AsyncIterator[str | Said]) -> Said:
+    async for event in events:
+        if isinstance(event, Said):
+            return event
+    raise AssertionError("an answer ends with all of it")

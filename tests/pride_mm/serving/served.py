@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PRIDE = "from pipelines.cli import main; main()"
-SECONDS = 180
+SECONDS = 350
 
 
 @dataclass
