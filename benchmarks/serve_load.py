@@ -94,13 +94,12 @@ class Served:
 
 def bodies(data: Path) -> tuple[bytes, list[bytes]]:
     """A request of words alone, and requests with a sound and with a clip."""
+    from pride_mm.media import convert_audio
+
     clip = min((data / "mosi_mini").rglob("*.mp4"), key=lambda path: path.stat().st_size)
-    wav = subprocess.run(
-        ["ffmpeg", "-v", "error", "-i", str(clip), "-t", "2", "-ar", "16000", "-ac", "1", "-f", "wav", "-"],
-        capture_output=True,
-        check=True,
-    ).stdout
-    sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav).decode(), "format": "wav"}}
+    flac = convert_audio(clip, 16000).loaded
+    assert isinstance(flac, bytes)
+    sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(flac).decode(), "format": "flac"}}
     url = f"data:video/mp4;base64,{base64.b64encode(clip.read_bytes()).decode()}"
     seen = {"type": "video_url", "video_url": {"url": url}}
     text = {"type": "text", "text": "Once upon a time I lost my dog in the rain."}

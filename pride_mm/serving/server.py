@@ -239,6 +239,10 @@ class Server:
         if tokens > limits.tokens:
             raise Refusal(400, f"An answer has at most {limits.tokens} tokens here, not {tokens}.")
         events: asyncio.Queue[Event] = asyncio.Queue()
+
+        def tell(event: Event) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
         context, shortened = await asyncio.to_thread(self.batcher.context, asked.request, asked.system)
         concern, referral = predictor.concern(asked.request)
         read = {} if referral is not None else await self._decoded(asked.uploads)
@@ -249,7 +253,7 @@ class Server:
             choice=Choice(wish.temperature or 0.0, 1.0 if wish.top_p is None else wish.top_p, wish.seed),
             tokens=tokens,
             until=until,
-            tell=lambda event: loop.call_soon_threadsafe(events.put_nowait, event),
+            tell=tell,
         )
         self.meters.tokens.labels("read").inc(len(context))
         if referral is not None:

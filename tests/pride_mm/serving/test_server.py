@@ -8,15 +8,19 @@ import signal
 import subprocess
 import threading
 import time
+import wave
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
+import numpy as np
 import openai
 import pytest
 
+from pride_mm.media import encode_flac, read_audio
 from pride_mm.schema import Role, load_schema
 from pride_mm.serving.predictor import Predictor
 from pride_mm.serving.request import read_request
@@ -112,9 +116,7 @@ def test_a_clip_and_a_sound_are_seen_and_heard_as_predict_does(
     assert seen.pride["media"] == ["audio", "video"]
     assert set(seen.pride["sources"]) == {"video", "audio", "predicted notes"}
     wav = tmp_path / "said.wav"
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-i", str(clip), "-t", "2", "-ar", "16000", "-ac", "1", str(wav)], check=True
-    )
+    wav.write_bytes(wave_of(read_audio(clip.read_bytes(), 16000, 2.0).numpy()))
     heard = client.chat.completions.create(
         model="artifact",
         messages=[{"role": "user", "content": [{"type": "text", "text": SAID}, sound_part(wav.read_bytes())]}],
@@ -253,10 +255,27 @@ def test_what_is_no_request_at_all(http: httpx.Client) -> None:
     assert "larger than the 3 MiB" in error_of(http.post(url, content=parts(), headers=kind), 413)
 
 
-def _made(folder: Path, name: str, *options: str) -> bytes:
-    path = folder / name
-    subprocess.run(["ffmpeg", "-v", "error", *options, str(path)], check=True)
-    return path.read_bytes()
+def wave_of(sound: Any, rate: int = 16000) -> bytes:
+    """Sound as a WAV of 16 bits."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as made:
+        made.setparams((1, 2, rate, 0, "NONE", ""))
+        made.writeframes((sound * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def _black(width: int, height: int, seconds: int) -> bytes:
+    """A clip of one black picture a second: an hour of it is a few kilobytes."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as made:
+        stream = made.add_stream("libx264", rate=1, options={"preset": "ultrafast", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        frame = av.VideoFrame(width, height, "yuv420p")
+        for number in range(seconds):
+            frame.pts = number
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+    return file.getvalue()
 
 
 def _zipped(data: bytes) -> bytes:
@@ -268,24 +287,24 @@ def _zipped(data: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def bad(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], str]]:
+def bad(clip: Path) -> dict[str, tuple[dict[str, Any], str]]:
     """Uploads that no server should trust, and what is said of them."""
-    folder, good = tmp_path_factory.mktemp("bad"), clip.read_bytes()
-    wav = _made(folder, "a.wav", "-f", "lavfi", "-i", "sine=d=1", "-ar", "16000")
-    still = ("-f", "lavfi", "-i", "color=s=64x64:r=1:d=3600", "-c:v", "libx264", "-preset", "ultrafast")
-    giant = ("-f", "lavfi", "-i", "color=s=7680x4320:r=1:d=1", "-c:v", "libx264", "-preset", "ultrafast")
-    silence = ("-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "3600", "-c:a", "libopus", "-b:a", "6k")
+    good = clip.read_bytes()
+    tone = wave_of(np.sin(np.arange(16000) / 8) / 2)
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
     return {
         "truncated": (clip_part(good[: len(good) // 2]), "cannot be read"),
         "zeros": (clip_part(bytes(20_000)), "cannot be read"),
-        "hour of pictures": (clip_part(_made(folder, "hour.mp4", *still)), "lasts 3600 s; 30 s are allowed"),
-        "hour of sound": (sound_part(_made(folder, "hour.ogg", *silence), "ogg"), "lasts 3600 s; 30 s are allowed"),
-        "8K": (clip_part(_made(folder, "8k.mp4", *giant)), "has 7680x4320 pixels"),
-        "sound as a clip": (clip_part(wav, "webm"), "is not what it is said to be: wav, not matroska"),
+        "hour of pictures": (clip_part(_black(64, 64, 3600)), "lasts 3600 s; 30 s are allowed"),
+        "hour of sound": (
+            sound_part(encode_flac(np.zeros(3600 * 8000, np.float32), 8000), "flac"),
+            "lasts 3600 s; 30 s are allowed",
+        ),
+        "8K": (clip_part(_black(7680, 4320, 1)), "has 7680x4320 pixels"),
+        "sound as a clip": (clip_part(tone, "webm"), "is not what it is said to be: wav, not matroska"),
         "clip as a sound": (sound_part(good), "is not what it is said to be: mp4, not wav"),
         "archive besides": (clip_part(_zipped(good)), "is something else besides"),
-        "page besides": (sound_part(wav[:44] + b"<html><script>" + wav[58:]), "is something else besides"),
+        "page besides": (sound_part(tone[:44] + b"<html><script>" + tone[58:]), "is something else besides"),
         "playlist": (clip_part(playlist), "is something else besides"),
         "bomb": (clip_part(_bomb(good)), "cannot be read"),
     }
