@@ -16,6 +16,7 @@ from pride_mm.errors import UserError
 from pride_mm.media import MediaError
 from pride_mm.schema import Schema, classes
 from pride_mm.serving.artifact import check_files
+from pride_mm.serving.quantize import quantize
 from pride_mm.serving.request import Request, load_inputs, request_model
 from pride_mm.serving.safety import Safety, load_safety
 from pride_mm.serving.streaming import pieces
@@ -77,12 +78,15 @@ class Predictor:
             safety: for ``load_safety``; ``off`` lets the student itself answer a person in danger.
 
         Raises:
-            UserError: it isn't one, or a file in it is missing or is not what was exported; names the file. No such
-                safety, or a mistake in it.
+            UserError: it isn't one, or a file in it is missing, is not what was exported, or was not exported; names
+                the file. It is of another version or schema. No such safety, or a mistake in it.
         """
         loaded = load_safety(safety)
-        check_files(artifact)
+        record = check_files(artifact)
         student, tokenizer, schema = load_student(artifact)
+        record.check_schema(schema)
+        if record.quantization == "int8":
+            quantize(student, device)
         return cls(student, tokenizer, schema, device, loaded)
 
     def answer(self, request: Request, max_new_tokens: int = 64) -> Answer:
@@ -99,8 +103,12 @@ class Predictor:
         if not requests:
             return []
         inputs = self._inputs(requests)
-        texts = self.tokenizer.batch_decode(self.student.answer(inputs, max_new_tokens), skip_special_tokens=True)
-        read = {name: logits.float().softmax(-1).max(-1) for name, logits in self.student.read_targets(inputs).items()}
+        sources = self.student.encode(inputs)
+        ids = self.student.answer(inputs, max_new_tokens, sources)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        read = {
+            name: logits.float().softmax(-1).max(-1) for name, logits in self.student.read(inputs, sources)[0].items()
+        }
         names = {head.name: classes(head) for head in self.schema.heads}
         answers = []
         for row, (request, text) in enumerate(zip(requests, texts, strict=True)):
