@@ -75,10 +75,11 @@ def _open(work: Path, name: str) -> tuple[Any, Talk]:
         from pride_mm.serving.predictor import Predictor
 
         predictor = Predictor.open(work / name)
+        predictor.student.requires_grad_(False)  # the counter of FLOP wants it
         return predictor, lambda inputs, tokens: predictor.student.answer(inputs, **_length(tokens))
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(work / name, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(work / name, dtype=torch.float32).eval().requires_grad_(False)
 
     @torch.no_grad()
     def talk(inputs: Any, tokens: int) -> None:
@@ -135,7 +136,7 @@ def _measure(work: Path, items: list[Any]) -> dict[str, dict[str, Any]]:
     asked, losses = opened["artifact"][0], {name: [0.0, 0] for name in EXPORTS}
     for turn, item in enumerate(items):
         inputs = asked._inputs([asked.request(**item["inputs"])])
-        order = sorted(opened, key=lambda name: hash((turn, name)))
+        order = [*opened][turn % len(opened) :] + [*opened][: turn % len(opened)]
         first = {name: _seconds(opened[name][1], inputs, 1) for name in order}
         whole = {name: _seconds(opened[name][1], inputs, NEW_TOKENS) for name in order}
         for name in opened:

@@ -55,7 +55,8 @@ def export(
         cast(Quantization, quantize),
     )
     size = sum(path.stat().st_size for path in out.iterdir())
-    say(f"{out}: {size / 2**20:.1f} MiB, no parameter and no field for notes in it. Try: pride chat {out}")
+    say(f"{out}: {size / 2**20:.1f} MiB, no parameter and no field for notes in it.")
+    say(f"Try: pride chat {out}")
 
 
 def _scores(path: Path) -> dict[str, Any]:

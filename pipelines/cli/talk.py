@@ -110,9 +110,10 @@ def _emotion(talk: "Conversation") -> None:
     if not reading.targets:
         say("This student reads nothing beside its answer: its schema has no choice and no scale as a target.")
         return
-    for name, row in _rows(talk.predictor, reading):
+    rows = dict(_rows(talk.predictor, reading))
+    for name, row in rows.items():
         shown = ", ".join(f"{label} {100 * share:.0f} %" for label, share in row)
-        say(f"{name + ':':<14}{shown}")
+        say(f"{name + ':':<{max(map(len, rows)) + 2}}{shown}")
 
 
 def _rows(predictor: "Predictor", reading: "Reading") -> Iterator[tuple[str, list[tuple[str, float]]]]:

@@ -17,7 +17,7 @@ def test_one_line(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["chat", str(artifact), "--say", "Once upon a time", "--max-tokens", "6"]) == 0
     shown = capsys.readouterr()
     assert "no therapist" in shown.err
-    assert re.search(r"emotion: +\w+ \d+ %, \w+ \d+ %", shown.out)
+    assert re.search(r"(?m)^emotion of the clip: +\w+ \d+ %, \w+ \d+ %", shown.out)
     assert re.search(r"looked at: +predicted notes \d+ %, nothing \d+ %", shown.out)
 
 
@@ -49,7 +49,7 @@ def test_a_person_in_danger_is_referred(artifact: Path, tmp_path: Path, capsys: 
 
 def test_an_answer_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
-    monkeypatch.setattr(terminal, "out", Console(file=shown, width=12, force_terminal=True, soft_wrap=True))
+    monkeypatch.setattr(terminal, "out", Console(file=shown, width=12, force_terminal=True, highlight=False))
     terminal.say_as_it_comes(iter(["It is", " a lo", "ng [way] to T", "ipperary, they say", "\nhere"]))
     assert shown.getvalue().splitlines() == ["It is a long", "[way] to ", "Tipperary, ", "they say", "here"]
 
