@@ -1,4 +1,4 @@
-"""A training step of dual alignment beside plain fine-tuning, and the student's talk beside its plain backbone's.
+"""A training step of dual alignment beside plain fine-tuning.
 
 ``python -m benchmarks.step [--quick] [--data DIR]``. Real dialogues of EmpatheticDialogues with their situations as
 notes, taught by SmolLM2-135M; students are six of its layers. ``fine-tuning`` is ``transformers``' own loss of the
@@ -30,23 +30,21 @@ TERMS: dict[str, dict[str, float]] = {
     "top-k": {"kd": 0.5, "mmd": 0.1, "prior": 0.0, "privileged": 0.0},
     "privileged": {"kd": 0.5, "mmd": 0.1, "prior": 0.1, "privileged": 0.25},
 }
-NEW_TOKENS = 48
 
 
 @dataclass(frozen=True)
 class Size:
-    """Batches, samples in one, how often each is taken, and dialogues that are answered."""
+    """Batches, samples in one, and how often each is taken."""
 
     batches: int
     rows: int
     rounds: int
-    answers: int
 
 
-FULL, QUICK = Size(3, 8, 2, 12), Size(1, 8, 1, 2)
+FULL, QUICK = Size(3, 8, 2), Size(1, 8, 1)
 
 
-def _data_dir(given: Path | None) -> Path:
+def data_dir(given: Path | None) -> Path:
     beside = Path(__file__).parent.parent.parent / "shared" / "data"
     folder = (given or Path(os.environ.get("PRIDE_DATA", beside))).resolve() / "empathetic_dialogues"
     if not folder.is_dir():
@@ -125,27 +123,6 @@ def _contenders(shards: Any) -> Iterator[tuple[str, Callable[[Any], None]]]:
         yield name, _trainer(module, lambda batch, module=module: take_gradient(module, batch, 0.3, 7), optim)
 
 
-def _talking(shards: Any, batches: list[Any], answers: int) -> tuple[list[float], list[float]]:
-    """Seconds for an answer of the student and of its backbone alone, one dialogue at a time."""
-    from pride_mm.student import Student
-    from pride_mm.student.backbone import load_backbone
-
-    student = Student.from_backbone(load_backbone(BACKBONE)[0], shards.schema).eval()
-    name, ours, theirs = shards.schema.dialogue.name, [], []
-    length = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False}
-    rows = [batch.rows(torch.tensor([row])) for batch in batches for row in range(len(batch))][: answers + 1]
-    for batch in rows:
-        inputs, text = {name: batch.inputs[name]}, batch.inputs[name]
-        begun = time.process_time()
-        student.answer(inputs, **length)
-        middle = time.process_time()
-        with torch.no_grad():
-            student.backbone.generate(input_ids=text.values, attention_mask=text.mask.long(), **length)
-        ours.append(middle - begun)
-        theirs.append(time.process_time() - middle)
-    return ours[1:], theirs[1:]  # the first of each warms up
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one batch, one round")
@@ -156,7 +133,7 @@ def main() -> None:
 
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as work:
-        shards, batches = taught_batches(_data_dir(given.data), Path(work), size)
+        shards, batches = taught_batches(data_dir(given.data), Path(work), size)
         steps = dict(_contenders(shards))
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(size.rounds + 1):
@@ -166,19 +143,14 @@ def main() -> None:
                     step(batch)
                     if turn:  # the first round warms up
                         seconds[name].append(time.process_time() - begun)
-        ours, theirs = _talking(shards, batches, size.answers)
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     for name, median in medians.items():
         print(f"{name:12}{median:8.3f} s a step")
-    print(
-        f"{'answer':12}{statistics.median(ours):8.3f} s of {NEW_TOKENS} tokens; {statistics.median(theirs):.3f} plain"
-    )
     ratios = {
         "topk_vs_fine_tuning": medians["top-k"] / medians["fine-tuning"],
         "privileged_vs_fine_tuning": medians["privileged"] / medians["fine-tuning"],
         "topk_vs_our_plain": medians["top-k"] / medians["ours, plain"],
         "privileged_vs_our_plain": medians["privileged"] / medians["ours, plain"],
-        "generation_vs_backbone": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
     }
     machine = f"{platform.machine()}, {multiprocessing.cpu_count()} cores"
     versions = {"python": sys.version.split()[0]} | {name: version(name) for name in ("torch", "transformers")}

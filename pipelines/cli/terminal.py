@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -18,6 +19,22 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(line: str = "") -> None:
     """Print one line of a result; markup is not interpreted."""
     out.print(line, markup=False)
+
+
+def say_as_it_comes(pieces: Iterable[str]) -> None:
+    """Print a text while it is made, word by word, broken between words where the terminal is too narrow."""
+    column, word = 0, ""
+    width = out.width if out.is_terminal else sys.maxsize
+    for letter in chain.from_iterable(chain(pieces, "\n")):
+        if not letter.isspace():
+            word += letter
+            continue
+        if column and column + len(word) > width:
+            out.print()
+            column = 0
+        end = "\n" if letter == "\n" else "" if column + len(word) >= width else " "
+        out.print(word, end=end, markup=False)
+        column, word = (0 if letter == "\n" else column + len(word) + 1), ""
 
 
 def complain(line: str) -> None:

@@ -147,18 +147,20 @@ class Batcher:
     def _generate(self, jobs: Sequence[Job]) -> None:
         joined = self._collate.join([job.context for job in jobs], [job.media for job in jobs])
         inputs: Any = move(joined, self.predictor.device)
+        sources = self.predictor.student.encode(inputs)
         readings: list[Reading] = []
 
         def reading(row: int) -> Reading:
             # when the first answer ends: until then everybody's first words are on their way
             if not readings:
-                readings.extend(self.predictor.readings(inputs))
+                readings.extend(self.predictor.readings(inputs, sources))
             return readings[row]
 
         rows = [_Row(job, number, self.predictor.tokenizer, self._ends, reading) for number, job in enumerate(jobs)]
         self.predictor.student.answer(
             inputs,
             max(job.tokens for job in jobs),
+            sources,
             logits_processor=[Sampling([job.choice for job in jobs])],
             stopping_criteria=[Listening([row.hear for row in rows])],
         )

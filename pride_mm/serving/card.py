@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pride_mm.schema import ChoiceField, Field, ScaleField, Schema, classes
@@ -40,11 +41,27 @@ predictor = Predictor.open(Path("ARTIFACT"))
 request = read_request(predictor.request, {REQUEST})
 print(predictor.answer(request).text)
 ```
+
+`transformers` loads it, too: after `import pride_mm.student`, `AutoModelForCausalLM.from_pretrained("ARTIFACT")` has
+`generate`. That way nobody looks for damage in it, or at what a person in danger says.
 """
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """What a student was trained on: its name, how many samples of it, and its licence, empty where none is known."""
+
+    name: str
+    samples: int
+    licence: str = ""
+
+
 def model_card(
-    student: Student, schema: Schema, privileged: Sequence[str] = (), scores: dict[str, Any] | None = None
+    student: Student,
+    schema: Schema,
+    privileged: Sequence[str] = (),
+    scores: dict[str, Any] | None = None,
+    corpora: Sequence[Corpus] = (),
 ) -> str:
     """The card as Markdown with front matter that model hubs read."""
     text = student.config.get_text_config()
@@ -64,13 +81,14 @@ def model_card(
             f"Distilled with privileged information by PRIDE-MM (method: arXiv 2606.23124). {NOT_THERAPY}",
             "",
             f"- Base: `{text.model_type}`, {text.num_hidden_layers} layers, width {text.hidden_size}",
-            f"- Parameters: {parameters:,}",
+            f"- Parameters: {parameters:,}, {str(student.dtype).removeprefix('torch.')}",
             f"- Schema: `{schema.name}`, version {schema.version}",
             "",
             "## What it takes and gives",
             "",
             *_fields("Inputs", schema.inputs),
             *_fields("Outputs", schema.targets),
+            *_data(corpora),
             "## What only training saw",
             "",
             _training(privileged),
@@ -88,6 +106,13 @@ def _fields(title: str, fields: Sequence[Field]) -> list[str]:
         options = f": {', '.join(classes(field))}" if isinstance(field, ChoiceField | ScaleField) else ""
         lines.append(f"- `{field.name}` ({field.kind}){options}")
     return [*lines, ""]
+
+
+def _data(corpora: Sequence[Corpus]) -> list[str]:
+    if not corpora:
+        return []
+    rows = [f"| {corpus.name} | {corpus.samples:,} | {corpus.licence or 'not known here'} |" for corpus in corpora]
+    return ["## Data", "", "| corpus | samples in training | licence |", "|---|---|---|", *rows, ""]
 
 
 def _training(privileged: Sequence[str]) -> str:

@@ -17,12 +17,19 @@ from pride_mm.errors import UserError
 from pride_mm.files import PARTIAL, write_text
 from pride_mm.schema import Role, Schema
 from pride_mm.serving.artifact import ALLOWED, CARD, is_artifact, write_record
-from pride_mm.serving.card import model_card
+from pride_mm.serving.card import Corpus, model_card
+from pride_mm.serving.quantize import Quantization, Width, narrow
 from pride_mm.student import Student, load_student, save_student
 
 
 def export(
-    student_folder: Path, artifact: Path, privileged: Sequence[str] = (), scores: dict[str, Any] | None = None
+    student_folder: Path,
+    artifact: Path,
+    privileged: Sequence[str] = (),
+    scores: dict[str, Any] | None = None,
+    corpora: Sequence[Corpus] = (),
+    width: Width = "float32",
+    quantization: Quantization = "none",
 ) -> Path:
     """Write the artifact of a student.
 
@@ -31,6 +38,9 @@ def export(
         artifact: the folder to write; one that an export wrote before is replaced.
         privileged: names of the fields that only training saw, for the card.
         scores: what ``scores.json`` holds, for the card.
+        corpora: what it was trained on, for the card.
+        width: of the weights in the file.
+        quantization: how they are to be loaded, see ``quantize``.
 
     Raises:
         UserError: the student is not whole, or ``artifact`` is there and is no artifact.
@@ -39,13 +49,14 @@ def export(
         raise UserError(f"{artifact} is there and is no artifact, so it is not replaced: give another --out.")
     student, tokenizer, schema = load_student(student_folder)
     assert_served_only(student, schema)
+    narrow(student, width)
     partial = artifact.with_name(artifact.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         save_student(partial, student, tokenizer)
         assert_no_more_than(partial, student)
-        write_text(partial / CARD, model_card(student, schema, privileged, scores))
-        write_record(partial, schema.sha256)
+        write_text(partial / CARD, model_card(student, schema, privileged, scores, corpora))
+        write_record(partial, schema, quantization)
         _put(partial, artifact)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

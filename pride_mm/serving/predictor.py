@@ -16,10 +16,12 @@ from pride_mm.errors import UserError
 from pride_mm.media import MediaError
 from pride_mm.schema import Schema, classes
 from pride_mm.serving.artifact import check_files
+from pride_mm.serving.quantize import quantize
 from pride_mm.serving.request import Request, load_inputs, request_model
 from pride_mm.serving.safety import Safety, load_safety
 from pride_mm.serving.streaming import pieces
 from pride_mm.student import Student, load_student
+from pride_mm.student.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,15 @@ class Predictor:
             safety: for ``load_safety``; ``off`` lets the student itself answer a person in danger.
 
         Raises:
-            UserError: it isn't one, or a file in it is missing or is not what was exported; names the file. No such
-                safety, or a mistake in it.
+            UserError: it isn't one, or a file in it is missing, is not what was exported, or was not exported; names
+                the file. It is of another version or schema. No such safety, or a mistake in it.
         """
         loaded = load_safety(safety)
-        check_files(artifact)
+        record = check_files(artifact)
         student, tokenizer, schema = load_student(artifact)
+        record.check_schema(schema)
+        if record.quantization == "int8":
+            quantize(student, device)
         return cls(student, tokenizer, schema, device, loaded)
 
     def answer(self, request: Request, max_new_tokens: int = 64) -> Answer:
@@ -99,8 +104,12 @@ class Predictor:
         if not requests:
             return []
         inputs = self._inputs(requests)
-        texts = self.tokenizer.batch_decode(self.student.answer(inputs, max_new_tokens), skip_special_tokens=True)
-        read = {name: logits.float().softmax(-1).max(-1) for name, logits in self.student.read_targets(inputs).items()}
+        sources = self.student.encode(inputs)
+        ids = self.student.answer(inputs, max_new_tokens, sources)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        read = {
+            name: logits.float().softmax(-1).max(-1) for name, logits in self.student.read(inputs, sources)[0].items()
+        }
         names = {head.name: classes(head) for head in self.schema.heads}
         answers = []
         for row, (request, text) in enumerate(zip(requests, texts, strict=True)):
@@ -140,9 +149,9 @@ class Predictor:
         return self.readings(self._inputs([request]))[0]
 
     @torch.inference_mode()
-    def readings(self, inputs: Mapping[str, Padded]) -> list[Reading]:
-        """What the student reads in each row of a batch."""
-        logits, attention = self.student.read(inputs)
+    def readings(self, inputs: Mapping[str, Padded], sources: Sources | None = None) -> list[Reading]:
+        """What the student reads in each row of a batch; ``sources`` where they are known already."""
+        logits, attention = self.student.read(inputs, sources)
         shares = {head.name: logits[head.name].float().softmax(-1).tolist() for head in self.schema.heads}
         there = {name: inputs[name].present.tolist() for name in self.student.source_names if name in inputs}
         readings = []

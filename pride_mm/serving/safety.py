@@ -1,9 +1,9 @@
 """What a person in danger says is answered with a referral to people, and not by a student.
 
 Promise: on unless it is switched off by setting; the same words give the same verdict, and are kept nowhere.
-Limits: these are lists of words, in ``configs/safety``, that seldom find what isn't there and miss much: who writes around
-them, misspells or speaks another language is not found, and a clip is not looked at. A deployer writes the referral, and
-must not take this for care.
+Limits: these are lists of words, in ``configs/safety``, that seldom find what isn't there and miss much: who writes
+around them, misspells or speaks another language is not found, and a clip is not looked at. A deployer writes the
+referral, and must not take this for care.
 """
 
 import functools

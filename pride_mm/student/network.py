@@ -287,9 +287,11 @@ class Student(PreTrainedModel, GenerationMixin):
         summary = torch.cat([state, *(mean.to(state.dtype) for mean in means)], -1)
         return {name: head(summary) for name, head in self.target_heads.items()}
 
-    def read(self, inputs: Mapping[str, Padded]) -> tuple[dict[str, Float[Tensor, "B _"]], Float[Tensor, "B S"]]:
+    def read(
+        self, inputs: Mapping[str, Padded], sources: Sources | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B _"]], Float[Tensor, "B S"]]:
         """The heads' logits by target field, without a response; and the dialogue's attention mass on each source."""
-        sources = self.encode(inputs)
+        sources = self.encode(inputs) if sources is None else sources
         dialogue = inputs[self.schema.dialogue.name]
         memories = self._memories(self.remember(sources))
         fused, mass = self._fuse(dialogue.values, memories)
@@ -310,12 +312,14 @@ class Student(PreTrainedModel, GenerationMixin):
         memory_value: Float[Tensor, "B A H N d"] | None = None,
         memory_mask: Bool[Tensor, "B A N"] | None = None,
         inputs_embeds: Float[Tensor, "B L D"] | None = None,
+        logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """The form that ``generate`` calls, step by step with a cache.
 
         The memory is what ``remember`` makes of the sources, the same at every step; without it the text stands
         alone, as it does for the plain backbone. ``inputs_embeds`` is text with its concatenated sources before it.
+        ``generate`` looks for ``logits_to_keep``: without it, it would have logits made of every token of the prompt.
         """
         memories = self._memories({"memory_key": memory_key, "memory_value": memory_value, "memory_mask": memory_mask})
         if inputs_embeds is not None:
@@ -329,20 +333,28 @@ class Student(PreTrainedModel, GenerationMixin):
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
+            logits_to_keep=logits_to_keep,
             **self._deeper(memories),
             **kwargs,
         )
 
     @torch.no_grad()
-    def answer(self, inputs: Mapping[str, Padded], max_new_tokens: int = 64, **generation: Any) -> Int[Tensor, "B new"]:
+    def answer(
+        self,
+        inputs: Mapping[str, Padded],
+        max_new_tokens: int = 64,
+        sources: Sources | None = None,
+        **generation: Any,
+    ) -> Int[Tensor, "B new"]:
         """Token ids of an answer to each row, padded on the right; greedy unless ``generation`` says else.
 
         Args:
             inputs: by input field; media may be missing.
             max_new_tokens: the longest answer.
+            sources: what ``encode`` gave for these inputs, where it is known already.
             generation: anything that Hugging Face's ``generate`` takes.
         """
-        sources = self.encode(inputs)
+        sources = self.encode(inputs) if sources is None else sources
         dialogue = inputs[self.schema.dialogue.name]
         generation = {"do_sample": False, "max_new_tokens": max_new_tokens, **generation}
         if isinstance(self.attention, Prefix):

@@ -1,11 +1,14 @@
 """``pride export``, ``pride chat`` and ``pride predict`` as typed."""
 
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from pipelines.cli import run
+from pipelines.cli import run, terminal
 
 TURNS = [{"speaker": "a", "text": "Once upon a time I lost my dog."}]
 
@@ -14,18 +17,41 @@ def test_one_line(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["chat", str(artifact), "--say", "Once upon a time", "--max-tokens", "6"]) == 0
     shown = capsys.readouterr()
     assert "no therapist" in shown.err
-    assert "emotion: " in shown.out
+    assert re.search(r"(?m)^emotion of the clip: +\w+ \d+ %, \w+ \d+ %", shown.out)
+    assert re.search(r"looked at: +predicted notes \d+ %, nothing \d+ %", shown.out)
 
 
 def test_a_talk_goes_on_after_a_mistake(
     artifact: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = iter(["/attach gone.mp4", "/what", "Hello", "/reset", "/quit"])
+    typed = iter(["/emotion", "/attach gone.mp4", "/what", "Hello", "/emotion", "/reset", "/emotion", "/quit"])
     monkeypatch.setattr("builtins.input", lambda _: next(typed))
     assert run(["chat", str(artifact), "--max-tokens", "4"]) == 0
     shown = capsys.readouterr()
     assert "No file at gone.mp4" in shown.err
-    assert "Forgotten." in shown.out
+    before, _, after = shown.out.partition("Forgotten.")
+    assert "looked at:" in before
+    assert after.split() == ["Say", "something", "first."]
+    assert before.count("Say something first.") == 1
+
+
+def test_a_person_in_danger_is_referred(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = ["chat", str(artifact), "--say", "I want to kill myself.", "--max-tokens", "4"]
+    assert run(said) == 0
+    assert "call your local emergency services" in " ".join(capsys.readouterr().out.split())
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[referral]\ntext = "Ring the bell."\n[patterns]\nmine = ["kill myself"]\n')
+    assert run([*said, "--safety", str(mine)]) == 0
+    assert "Ring the bell." in capsys.readouterr().out
+    assert run([*said, "--safety", "off"]) == 0
+    assert "emergency" not in capsys.readouterr().out
+
+
+def test_an_answer_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=shown, width=12, force_terminal=True, highlight=False))
+    terminal.say_as_it_comes(iter(["It is", " a lo", "ng [way] to T", "ipperary, they say", "\nhere"]))
+    assert shown.getvalue().splitlines() == ["It is a long", "[way] to ", "Tipperary, ", "they say", "here"]
 
 
 def test_bad_lines_are_named_and_the_rest_is_answered(

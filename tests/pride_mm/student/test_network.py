@@ -132,6 +132,14 @@ def test_beams_and_samples_carry_their_sources(student, inputs):
     assert torch.equal(many[1::2], greedy)
 
 
+def test_logits_are_made_of_no_token_of_the_prompt_but_its_last(student, inputs):
+    lengths = []
+    hook = student.get_output_embeddings().register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
+    student.answer(inputs, max_new_tokens=3, eos_token_id=None)
+    hook.remove()
+    assert lengths == [1, 1, 1]
+
+
 def test_answers_end_at_the_end_token(student, inputs):
     first = int(student.answer(rows(inputs, [0]), max_new_tokens=3, eos_token_id=None)[0, 0])
     assert student.answer(rows(inputs, [0]), max_new_tokens=9, eos_token_id=first).shape == (1, 1)
