@@ -59,6 +59,7 @@ class OpenAIServer:
                 post("/strict", self.strict),
                 post("/broken", self.broken),
                 post("/slow", self.slow),
+                post("/first", self.first),
                 post("/page", lambda request: HTMLResponse("<h1>It works!</h1>")),
                 post("/other", lambda request: JSONResponse({"choices": [{"text": "not a chat"}]})),
                 post("/moved", lambda request: RedirectResponse("/v1/chat/completions", 307)),
@@ -154,6 +155,12 @@ class OpenAIServer:
     async def broken(self, request: Request) -> Response:
         await request.body()
         return Response("out of memory", 500)
+
+    async def first(self, request: Request) -> Response:
+        """A judge that names what stands first, whatever it is asked about."""
+        self.seen.append(await request.json())
+        said = json.dumps(dict.fromkeys(("empathy", "relevance", "fluency", "overall"), "A"))
+        return JSONResponse({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]})
 
     async def slow(self, request: Request) -> Response:
         await request.body()

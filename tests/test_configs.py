@@ -4,6 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
+from jinja2.meta import find_undeclared_variables
 
 from pipelines.pack.settings import PackSettings
 from pipelines.quality.settings import QualitySettings
@@ -81,7 +83,7 @@ def test_run(name: str) -> None:
     assert settings.description
 
 
-@pytest.mark.parametrize("name", shipped("prompt", "j2"))
+@pytest.mark.parametrize("name", sorted({*shipped("prompt", "j2")} - {"judge"}))
 def test_prompt_reads_every_note_by_its_title(name: str) -> None:
     schema = load_schema("pride")
     prompt = Prompt.load(schema, name)
@@ -92,6 +94,11 @@ def test_prompt_reads_every_note_by_its_title(name: str) -> None:
     assert "A dog died." in told
     assert "None" not in told
     assert prompt.system({})
+
+
+def test_the_prompt_of_a_judge_has_no_place_for_notes() -> None:
+    template = (CONFIGS / "prompt" / "judge.j2").read_text()
+    assert find_undeclared_variables(Environment().parse(template)) == {"turns", "a", "b", "aspects"}
 
 
 def _named(tree: ast.AST, names: set[str]) -> set[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipelines.cli import demo, evaluation, export, gate, ingest, label, learn, pack, plan, serve, shards, talk
+from pipelines.cli import ablate, demo, evaluation, export, gate, ingest, label, learn, pack, plan, serve, shards, talk
 from pride_mm.errors import UserError
 from pride_mm.memory import keep_freed_memory
 
@@ -34,6 +34,7 @@ pack.register(app)
 shards.register(app)
 plan.register(app)
 learn.register(app)
+ablate.register(app)
 app.add_typer(evaluation.app, name="eval")
 export.register(app)
 talk.register(app)

@@ -1,35 +1,35 @@
 """Compare runs on one split: the same samples, the same decoding, no notes for anyone but the teacher."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pride_mm.data.shards import Sample, ShardReader, ShardSet
-from pride_mm.data.teaching import Lesson
+from pride_mm.data.shards import ShardReader, ShardSet
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.evaluation import metrics
-from pride_mm.evaluation.gold import majority, read_gold, spread, written_baselines
+from pride_mm.evaluation.baselines import baselines, head_row
+from pride_mm.evaluation.calibration import calibration
+from pride_mm.evaluation.comparison import Comparison, Instruments
+from pride_mm.evaluation.cost import Cost, cost_signature, costs, student_answerer, teacher_answerer
+from pride_mm.evaluation.examined import asked, examine, load_examinee
+from pride_mm.evaluation.examples import example, extremes
+from pride_mm.evaluation.gates import gates
+from pride_mm.evaluation.gold import read_gold, spread
 from pride_mm.evaluation.leakage import Leakage, Overlap, OverlapCounter, check_leakage
-from pride_mm.evaluation.predictions import Examinee, labelled, read_samples
-from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Run
+from pride_mm.evaluation.predictions import DECODINGS, Decoding, Examinee, labelled, read_samples
+from pride_mm.evaluation.results import Contender, Difference, Evaluation, Example, Extreme, Run
 from pride_mm.evaluation.settings import read_settings
+from pride_mm.evaluation.taught import TEACHERS, taught_likelihood
 from pride_mm.progress import Progress, silent
 from pride_mm.schema import Role, classes
-from pride_mm.student import load_student
 from pride_mm.teacher.cache import open_cache
 from pride_mm.training.checkpoint import best
 from pride_mm.training.history import read_history
 
 SHOWN = 8
 LEAK_SAMPLES = 8
-
-
-_TEACHERS = {
-    "given": "teacher, with notes",
-    "none": "teacher, without notes",
-    "shuffled": "teacher, with notes of others",
-}
 
 
 @dataclass
@@ -41,6 +41,9 @@ class _Session:
     samples: int
     bad: BadSamples
     progress: Progress
+    kept: Path | None = None
+    decoding: Decoding = "greedy"
+    instruments: Instruments = field(default_factory=Instruments)
 
     def __post_init__(self) -> None:
         self.schema = self.shards.schema
@@ -50,52 +53,60 @@ class _Session:
         self.train = read_gold(self.shards, "train", self.bad) if self.shards.splits.get("train") else None
         self.reader = self.shards.samples(self.split)
         self.why_no_teacher = ""
+        self.taught: dict[str, metrics.Likelihood] = {}
         place = {key: number for number, key in enumerate(self.reader.keys)}
-        asked = spread([key for key in self.gold.keys if key in self.gold.responses] or self.gold.keys, self.samples)
-        self.asked = read_samples(self.reader, [place[key] for key in asked], BadSamples(len(asked)))
+        self.asked = asked(self.gold, self.samples)
         # Samples without a gold response are met too: only sound and face may tell there.
         self.shown = read_samples(self.reader, [place[key] for key in spread(self.gold.keys, SHOWN)], BadSamples(SHOWN))
 
     def run(self, folder: Path, name: str) -> Run:
         """Evaluate one run's best checkpoint."""
-        settings = read_settings(folder)
-        checkpoint = best(folder)
-        student, tokenizer, served = load_student(checkpoint / "student")
-        if served.sha256 != self.schema.served().sha256:
-            raise UserError(
-                f"The student of {folder} was trained with another schema ('{served.name}', version {served.version}) "
-                f"than {self.shards.place} holds: give the shards it was trained on, or train again."
-            )
-        examinee = Examinee(student, tokenizer, self.schema, int(settings.get("data.max_response", 64)))
+        examinee = load_examinee(folder, self.shards)
         broken = BadSamples(len(self.reader))
-        found = examinee.predict(self.reader, self.gold, broken, progress=self._step(f"{name}: scoring"))
+        found = examine(
+            examinee,
+            self.shards,
+            self.split,
+            self.gold,
+            list(dict.fromkeys([*self.asked, *(sample.key for sample in self.shown)])),
+            None if self.kept is None else self.kept / f"{name}.jsonl",
+            broken,
+            self.decoding,
+            lambda done, total=None, note="": self.progress(done, total, f"{name}: {note}"),
+        )
         self._count(broken)
-        self.asked = [sample for sample in self.asked if sample.key in found.seen]
+        self.asked = [key for key in self.asked if key in found.seen]
         self.shown = [sample for sample in self.shown if sample.key in found.seen]
-        wanted = {sample.key: sample for sample in [*self.asked, *self.shown]}
-        answers = examinee.answers(list(wanted.values()), progress=self._step(f"{name}: answering"))
         heads = {}
-        for head, keys in labelled(found.read, self.gold).items():
+        read = found.read
+        for head, keys in labelled(read, self.gold).items():
             scores = metrics.head_scores(
                 keys,
                 self.gold.group_of(keys),
                 [self.gold.labels[head][key] for key in keys],
-                [found.read[head][key] for key in keys],
+                [read[head][key] for key in keys],
                 classes(self.schema.get(head)),  # type: ignore[arg-type]
+                [max(found.probabilities[head][key]) for key in keys],
             )
             if scores is not None:
                 heads[head] = scores
         return Run(
             name=name,
-            checkpoint=checkpoint.name,
-            parameters=sum(weight.numel() for weight in student.parameters()),
-            settings=settings,
+            checkpoint=best(folder).name,
+            parameters=sum(weight.numel() for weight in examinee.student.parameters()),
+            settings=read_settings(folder),
             history=_history(folder),
             likelihood=found.likelihood,
             heads=heads,
-            answers=answers,
+            answers=found.answers,
             attention=found.attention,
             leakage=self._leakage(examinee),
+            gates=gates(examinee, best(folder), self._with_notes(), read_settings(folder)),
+            calibration={
+                name: known
+                for name, rows in found.probabilities.items()
+                if (known := calibration(rows, self.gold.labels[name], self.gold.groups)) is not None
+            },
         )
 
     def _count(self, broken: BadSamples) -> None:
@@ -105,9 +116,6 @@ class _Session:
             if error.place not in known:
                 self.bad.add(error)
 
-    def _step(self, note: str) -> Progress:
-        return lambda done, total=None, _="": self.progress(done, total, note)
-
     def _leakage(self, examinee: Examinee) -> Leakage | None:
         if not self.schema.privileged:
             return None
@@ -115,7 +123,7 @@ class _Session:
         reader = self._with_notes() or self.reader
         place = {key: number for number, key in enumerate(reader.keys)}
         samples = read_samples(reader, [place[key] for key in keys], BadSamples(len(keys)))
-        samples = [sample for sample in samples if examinee.fine(sample, BadSamples(1))]
+        samples = [sample for sample in samples if examinee.fine([sample])]
         return check_leakage(self.schema, samples, examinee.collator, examinee.everything) if samples else None
 
     def _with_notes(self) -> ShardReader | None:
@@ -143,68 +151,61 @@ class _Session:
     @property
     def answered(self) -> list[str]:
         """The keys whose generated answers are compared with gold ones."""
-        return [sample.key for sample in self.asked if sample.key in self.gold.responses]
+        return [key for key in self.asked if key in self.gold.responses]
 
     def contender(self, run: Run) -> Contender:
         scores = {
             "perplexity": metrics.perplexity(run.likelihood),
             "bits_per_byte": metrics.bits_per_byte(run.likelihood),
         }
-        found = self._written([run.answers[key] for key in self.answered])
+        found = self.comparison.written([run.answers[key] for key in self.answered]) if self.answered else None
         for head, read in run.heads.items():
-            scores |= {f"{head}.accuracy": read.accuracy, f"{head}.macro_f1": read.macro_f1}
+            scores |= head_row(head, read)
         known = {name: score for name, score in scores.items() if score is not None}
         return Contender(run.name, "run", known | (found.scores if found else {}), found.empty if found else ())
 
-    def _written(self, texts: Sequence[str]) -> metrics.Written | None:
-        keys = self.answered
-        return metrics.written(keys, texts, [self.gold.responses[key] for key in keys]) if keys else None
+    @cached_property
+    def comparison(self) -> Comparison:
+        """What texts are held against, once all runs have said which samples they cannot read."""
+        keys, name = self.answered, self.schema.dialogue.name
+        reader = self.shards.samples(self.split, (Role.INPUT,), media=False)
+        place = {key: number for number, key in enumerate(reader.keys)}
+        turns: list[Any] = [reader[place[key]].inputs.get(name) for key in keys]
+        posts = [given[-1].text if given else "" for given in turns]
+        return Comparison(
+            keys, self.gold.group_of(keys), posts, [self.gold.responses[key] for key in keys], self.instruments
+        )
+
+    def missing(self, runs: Sequence[Run]) -> dict[str, str]:
+        """Why what could have been measured was not, by metric."""
+        found = dict(self.instruments.missing)
+        if not self.answered:
+            words = f"no sample of '{self.split}' has a gold response"
+            names = ("perplexity", "bits_per_byte", "bleu", "chrf", "rouge", "meteor", "distinct")
+            found |= dict.fromkeys((*names, *self.instruments.missing), words)
+        for head in self.schema.heads:
+            lacking = [run.name for run in runs if head.name not in run.heads]
+            if not self.gold.labels[head.name]:
+                found[head.name] = f"no sample of '{self.split}' has this label"
+            elif lacking:
+                found[head.name] = f"nothing is read by {', '.join(lacking)}"
+        return found
 
     def teacher(self, like: metrics.Likelihood) -> Contender | None:
         """The teacher's own likelihood of the gold responses that the students scored, from its cache."""
         try:
             record = open_cache(self.shards)
-            reader = self.shards.samples(self.split, roles=(), teacher=True)
+            given = taught_likelihood(self.shards, self.split, like, self.gold)
         except UserError as error:
             self.why_no_teacher = str(error)
             return None
-        sizes = dict(zip(like.keys, zip(like.tokens, like.bytes, strict=True), strict=True))
-        found = []
-        for place, key in enumerate(reader.keys):
-            if key not in sizes:
-                continue
-            try:
-                lesson = Lesson.from_bytes(reader[place].teacher or b"")
-            except (SampleError, ValueError):
-                continue
-            tokens = len(lesson.gold_log_probs)
-            if not lesson.written and tokens == sizes[key][0]:
-                found.append((key, -float(lesson.gold_log_probs.double().sum()), tokens, sizes[key][1]))
-        if not found:
+        if given is None:
             return None
-        keys, nats, tokens_, sizes_ = zip(*found, strict=True)
-        given = metrics.Likelihood(keys, tuple(self.gold.group_of(keys)), nats, tokens_, sizes_)
         scores = {"perplexity": metrics.perplexity(given), "bits_per_byte": metrics.bits_per_byte(given)}
+        self.taught[TEACHERS[record.notes]] = given
         return Contender(
-            _TEACHERS[record.notes], "teacher", {name: score for name, score in scores.items() if score is not None}
+            TEACHERS[record.notes], "teacher", {name: score for name, score in scores.items() if score is not None}
         )
-
-    def baselines(self) -> list[Contender]:
-        rows = []
-        if self.answered:
-            for name, texts in written_baselines(self.answered, self.gold).items():
-                found = self._written(texts)
-                assert found is not None
-                rows.append(Contender(name, "baseline", found.scores, found.empty))
-        scores: dict[str, metrics.Score] = {}
-        for head, number in majority(self.schema, self.train, self.gold).items():
-            keys = [key for key in self.gold.keys if key in self.gold.labels[head]]
-            labels = [self.gold.labels[head][key] for key in keys]
-            names = classes(self.schema.get(head))  # type: ignore[arg-type]
-            guessed = metrics.head_scores(keys, self.gold.group_of(keys), labels, [number] * len(keys), names)
-            assert guessed is not None
-            scores |= {f"{head}.accuracy": guessed.accuracy, f"{head}.macro_f1": guessed.macro_f1}
-        return [*rows, Contender("most common class", "baseline", scores)] if scores else rows
 
     def differences(self, base: Run, run: Run) -> list[Difference]:
         found = [("perplexity", metrics.perplexity_difference(run.likelihood, base.likelihood), -1)]
@@ -221,31 +222,37 @@ class _Session:
         ]
 
     def examples(self, runs: Sequence[Run]) -> tuple[Example, ...]:
-        return tuple(self._example(sample, runs) for sample in self.shown)
+        answers = {run.name: run.answers for run in runs}
+        return tuple(example(one, self.schema, self.gold, runs, answers, self._likelihoods(runs)) for one in self.shown)
 
-    def _example(self, sample: Sample, runs: Sequence[Run]) -> Example:
-        heads = {head.name: classes(head) for head in self.schema.heads}
-        media = [field.label for field in self.schema.inputs if isinstance(sample.inputs.get(field.name), bytes)]
-        return Example(
-            key=sample.key,
-            turns=sample.inputs[self.schema.dialogue.name],  # type: ignore[arg-type]
-            media=tuple(media),
-            response=self.gold.responses.get(sample.key),
-            labels={
-                self.schema.get(name).label: names[self.gold.labels[name][sample.key]]
-                for name, names in heads.items()
-                if sample.key in self.gold.labels[name]
-            },
-            answers={run.name: run.answers[sample.key] for run in runs},
-            read={
-                run.name: {
-                    self.schema.get(name).label: head.classes[head.predicted[sample.key]]
-                    for name, head in run.heads.items()
-                    if sample.key in head.predicted
-                }
-                for run in runs
-            },
+    def _likelihoods(self, runs: Sequence[Run]) -> dict[str, metrics.Likelihood]:
+        return {run.name: run.likelihood for run in runs} | self.taught
+
+    def extremes(self, runs: Sequence[Run], students: Mapping[str, Examinee]) -> tuple[Extreme, ...]:
+        """The samples on which each run differs most from the first one, answered by all."""
+        chosen = [(run, key, gain) for run in runs[1:] for key, gain in extremes(run.likelihood, runs[0].likelihood)]
+        place = {key: number for number, key in enumerate(self.reader.keys)}
+        keys = list(dict.fromkeys(key for _, key, _ in chosen))
+        read = {one.key: one for one in read_samples(self.reader, [place[key] for key in keys], BadSamples(len(keys)))}
+        answers = {run.name: dict(run.answers) for run in runs}
+        for number, (name, student) in enumerate(students.items()):
+            for sample in read.values():
+                if sample.key not in answers[name]:
+                    answers[name] |= student.answer([sample], self.decoding)
+            self.progress(number + 1, len(students), f"{name}: answering where runs differ most")
+        known = self._likelihoods(runs)
+        return tuple(
+            Extreme(run.name, runs[0].name, gain, example(read[key], self.schema, self.gold, runs, answers, known))
+            for run, key, gain in chosen
+            if key in read
         )
+
+    def costs(self, students: Mapping[str, Examinee], teacher: str | None, named: str) -> dict[str, Cost]:
+        """Of the students, and of a teacher that can be had here; what is timed is timed in turn."""
+        answerers = {name: student_answerer(student) for name, student in students.items()}
+        if teacher is not None:
+            answerers[named] = teacher_answerer(teacher, next(iter(students.values())))
+        return costs(answerers, self.shown, self.progress)
 
 
 def evaluate(
@@ -255,6 +262,10 @@ def evaluate(
     samples: int = 100,
     bad: BadSamples | None = None,
     progress: Progress = silent,
+    kept: Path | None = None,
+    decoding: Decoding = "greedy",
+    instruments: Instruments | None = None,
+    teacher: str | None = None,
 ) -> Evaluation:
     """Compare the best checkpoints of some runs; the first is the base that the others are held against.
 
@@ -265,19 +276,30 @@ def evaluate(
         samples: how many answers to generate.
         bad: counts samples that cannot be read.
         progress: called with a note that names run and step.
+        kept: a folder where what each run says is kept, so that an evaluation that was killed goes on.
+        decoding: how answers are chosen.
+        instruments: the models that some metrics need; without them these metrics are named as missing.
+        teacher: name or folder of the teacher, whose cost is measured beside the students'; all are in memory for that.
 
     Raises:
         UserError: not a run, a run of another schema, or an empty split.
     """
     counted = bad if bad is not None else BadSamples()
-    session = _Session(shards, split, samples, counted, progress)
+    session = _Session(shards, split, samples, counted, progress, kept, decoding, instruments or Instruments())
     names = _names(runs)
     for folder in runs:
         read_settings(folder)
     found = [session.run(folder, name) for folder, name in zip(runs, names, strict=True)]
-    teacher = session.teacher(found[0].likelihood)
-    baselines = session.baselines()
-    rows = [*(session.contender(run) for run in found), *([teacher] if teacher else []), *baselines]
+    taught = session.teacher(found[0].likelihood)
+    if taught is None and teacher is not None:
+        taught = Contender("teacher", "teacher", {})
+    students = {name: load_examinee(folder, shards) for folder, name in zip(runs, names, strict=True)}
+    spent = session.costs(students, teacher, taught.name if taught else "")
+    rows = [
+        *(session.contender(run) for run in found),
+        *([taught] if taught else []),
+        *baselines(shards.schema, session.train, session.gold, session.answered, session.comparison.written),
+    ]
     return Evaluation(
         schema=shards.schema.name,
         split=split,
@@ -290,10 +312,17 @@ def evaluate(
         differences=tuple(d for run in found[1:] for d in session.differences(found[0], run)),
         overlap=session.overlap(),
         examples=session.examples(found),
+        extremes=session.extremes(found, students),
+        costs=spent,
         measured=metrics.signatures(len(session.answered))
-        | ({} if teacher else {"teacher": f"not shown. {session.why_no_teacher}"}),
+        | session.instruments.signatures()
+        | {"decoding": DECODINGS[decoding]}
+        | ({"teacher": f"not scored. {session.why_no_teacher}"} if session.why_no_teacher else {})
+        | {"cost": cost_signature(teacher)},
         privileged=tuple(field.name for field in shards.schema.privileged),
         bad=tuple(str(error) for error in counted),
+        missing=session.missing(found),
+        scales={name: scale.title for name, scale in session.instruments.scales.items()},
         titles={head.name: head.label for head in shards.schema.heads},
     )
 

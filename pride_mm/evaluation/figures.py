@@ -21,7 +21,8 @@ _MAX_POINTS = 400
 _NO_TERMS = ("data_wait", "gradient_norm", "tokens")
 
 
-def _figure(columns: int, rows: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+def figure_of(columns: int, rows: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+    """A figure in the report's look with its axes, row by row; inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -59,7 +60,7 @@ def curves(runs: Sequence[Logged]) -> Markup | None:
         return None
     columns = min(3, len(terms))
     rows = -(-len(terms) // columns)
-    figure, axes = _figure(columns, rows, 3.3 * columns, 2.3 * rows)
+    figure, axes = figure_of(columns, rows, 3.3 * columns, 2.3 * rows)
     for axis, term in zip(axes, terms, strict=False):
         for number, run in enumerate(runs):
             _curve(axis, run, term, COLOURS[number % len(COLOURS)])
@@ -83,10 +84,11 @@ def _curve(axis: Any, run: Logged, term: str, colour: str) -> None:
             axis.plot(*zip(*points, strict=True), color=colour, markersize=3, **style)
 
 
-def _legend(figure: Any, runs: Sequence[Logged]) -> None:
+def _legend(figure: Any, runs: Sequence[Logged], places: Sequence[int] = ()) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=COLOURS[number % len(COLOURS)], label=run.name) for number, run in enumerate(runs)]
+    numbered = zip(places or range(len(runs)), runs, strict=True)
+    handles = [Line2D([], [], color=COLOURS[number % len(COLOURS)], label=run.name) for number, run in numbered]
     figure.legend(
         handles=handles,
         loc="outside upper left",
@@ -109,6 +111,41 @@ def attention(runs: Sequence[Run]) -> Markup | None:
     )
 
 
+def noted(runs: Sequence[Run]) -> Markup | None:
+    """Bars: the share of attention that the text gives each privileged field, where it reads notes."""
+    looked = [run for run in runs if run.gates.noted is not None]
+    fields = list(dict.fromkeys(name for run in looked for name in run.gates.noted.fields))  # type: ignore[union-attr]
+    if not fields:
+        return None
+    values = [[run.gates.noted.fields.get(name, np.nan) for name in fields] for run in looked]  # type: ignore[union-attr]
+    return _bars(looked, [name.replace("_", " ") for name in fields], values, [runs.index(run) for run in looked])
+
+
+def reliability(runs: Sequence[Run], head: str) -> Markup | None:
+    """How often a head is right, by how sure it is; on the diagonal it is as sure as it may be. A dot's area is its
+    share of the samples.
+    """
+    scored = [(number, run) for number, run in enumerate(runs) if head in run.calibration]
+    if not scored:
+        return None
+    figure, (axis,) = figure_of(1, 1, 3.6, 3.6)
+    axis.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 3)))
+    for number, run in scored:
+        bins = run.calibration[head].bins
+        total = sum(one.samples for one in bins)
+        colour = COLOURS[number % len(COLOURS)]
+        at, right = [one.confidence for one in bins], [one.accuracy for one in bins]
+        axis.plot(at, right, color=colour, linewidth=1.2)
+        axis.scatter(at, right, s=[12 + 160 * one.samples / total for one in bins], color=colour, alpha=0.8, zorder=3)
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_ylim(-0.02, 1.02)
+    axis.set_aspect("equal")
+    axis.set_xlabel("probability of the likeliest class", fontsize=8, color=_INK)
+    axis.set_ylabel("share that is right", fontsize=8, color=_INK)
+    _legend(figure, runs)
+    return svg(figure)
+
+
 def class_accuracy(runs: Sequence[Run], head: str) -> Markup | None:
     """Bars: for each class the share of its samples that was read right."""
     scored = [run for run in runs if head in run.heads]
@@ -122,14 +159,18 @@ def class_accuracy(runs: Sequence[Run], head: str) -> Markup | None:
     return _bars(scored, labels, values)
 
 
-def _bars(runs: Sequence[Run], labels: Sequence[str], values: Sequence[Sequence[float]]) -> Markup:
+def _bars(
+    runs: Sequence[Run], labels: Sequence[str], values: Sequence[Sequence[float]], colours: Sequence[int] = ()
+) -> Markup:
+    """Bars by label and run; ``colours`` are the runs' places among all, where not all are here."""
     height = 0.7 + len(labels) * (0.12 + 0.13 * len(runs))
-    figure, (axis,) = _figure(1, 1, 7.2, height)
+    figure, (axis,) = figure_of(1, 1, 7.2, height)
     places = np.arange(len(labels))[::-1].astype(float)
     thick = 0.8 / len(runs)
+    place_of = list(colours) or list(range(len(runs)))
     for number, run in enumerate(runs):
         where = places + 0.4 - thick * (number + 0.5)
-        colour = COLOURS[number % len(COLOURS)]
+        colour = COLOURS[place_of[number] % len(COLOURS)]
         shown = np.nan_to_num(np.array(values[number], dtype=float))
         axis.barh(where, shown, height=0.85 * thick, color=colour, label=run.name)
         for place, value in zip(where, shown, strict=True):
@@ -140,7 +181,7 @@ def _bars(runs: Sequence[Run], labels: Sequence[str], values: Sequence[Sequence[
     axis.set_xticks([])
     axis.grid(visible=False)
     axis.spines["bottom"].set_visible(False)
-    _legend(figure, runs)
+    _legend(figure, runs, place_of)
     return svg(figure)
 
 
@@ -150,7 +191,7 @@ def confusion(name: str, head: HeadScores) -> Markup:
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     count = len(head.classes)
     side = 1.6 + min(0.36, 6 / count) * count
-    figure, (axis,) = _figure(1, 1, side, side)
+    figure, (axis,) = figure_of(1, 1, side, side)
     axis.pcolormesh(shares, cmap=_cmap(), vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
     axis.set_aspect("equal")
     axis.invert_yaxis()

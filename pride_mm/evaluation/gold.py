@@ -6,7 +6,7 @@ learnt to be generic.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,9 +92,13 @@ def written_baselines(keys: Sequence[str], gold: Gold) -> dict[str, list[str]]:
     }
 
 
-def majority(schema: Schema, train: Gold | None, gold: Gold) -> dict[str, int]:
-    """The most common class of each head in the training split, else in the split itself."""
-    counts: Callable[[str], Counter[int]] = lambda name: Counter(  # noqa: E731
-        (train.labels[name] if train is not None and train.labels.get(name) else gold.labels[name]).values()
-    )
-    return {head.name: counts(head.name).most_common(1)[0][0] for head in schema.heads if gold.labels[head.name]}
+def majority(schema: Schema, train: Gold | None, gold: Gold) -> dict[str, tuple[int, float]]:
+    """The most common class of each head, and its share, in the training split, else in the split itself."""
+    found = {}
+    for head in schema.heads:
+        if gold.labels[head.name]:
+            learnt = train.labels.get(head.name) if train is not None else None
+            counts = Counter((learnt or gold.labels[head.name]).values())
+            number, count = counts.most_common(1)[0]
+            found[head.name] = number, count / counts.total()
+    return found

@@ -145,15 +145,19 @@ class Overlap:
         samples: how many have the field.
         inputs, response: mean share of the note's n-grams that stand there too, 0 to 1.
         near: keys of samples where at least half of the note stands in the inputs.
+        echoed: keys of samples where at least half of the response stands in the note.
+
+    Short notes and responses, which anyone may say, are in neither.
     """
 
     samples: int
     inputs: float
     response: float
     near: tuple[str, ...]
+    echoed: tuple[str, ...]
 
 
-NEAR = 0.5
+NEAR, SHORTEST = 0.5, 8
 
 
 class OverlapCounter:
@@ -161,20 +165,25 @@ class OverlapCounter:
 
     def __init__(self, schema: Schema, n: int = 5) -> None:
         self.schema, self.n = schema, n
-        self._rates: dict[str, list[tuple[str, float, float]]] = {
-            field.name: [] for field in schema.privileged if field.kind is Kind.TEXT
-        }
+        texts = [field.name for field in schema.privileged if field.kind is Kind.TEXT]
+        self._rates: dict[str, list[tuple[float, float]]] = {name: [] for name in texts}
+        self._near: dict[str, list[str]] = {name: [] for name in texts}
+        self._echoed: dict[str, list[str]] = {name: [] for name in texts}
 
     def add(self, sample: Sample) -> None:
         """Count one sample; without notes it counts for nothing."""
-        seen = self._inputs(sample)
-        answer = str(sample.targets.get(self.schema.response.name, ""))
+        seen = _words(self._inputs(sample))
+        answer = _words(str(sample.targets.get(self.schema.response.name, "")))
         for name, rates in self._rates.items():
             note = (sample.privileged or {}).get(name)
             if isinstance(note, str) and (words := _words(note)):
                 n = min(self.n, len(words))
                 grams = _grams(words, n)
-                rates.append((sample.key, _share(grams, _words(seen), n), _share(grams, _words(answer), n)))
+                rates.append((_share(grams, seen, n), _share(grams, answer, n)))
+                if len(words) >= SHORTEST and rates[-1][0] >= NEAR:
+                    self._near[name].append(sample.key)
+                if len(answer) >= SHORTEST and _share(_grams(answer, self.n), words, self.n) >= NEAR:
+                    self._echoed[name].append(sample.key)
 
     def _inputs(self, sample: Sample) -> str:
         turns: Any = sample.inputs[self.schema.dialogue.name]
@@ -192,9 +201,10 @@ class OverlapCounter:
         return {
             name: Overlap(
                 samples=len(rates),
-                inputs=sum(inputs for _, inputs, _ in rates) / len(rates),
-                response=sum(response for _, _, response in rates) / len(rates),
-                near=tuple(key for key, inputs, _ in rates if inputs >= NEAR),
+                inputs=sum(inputs for inputs, _ in rates) / len(rates),
+                response=sum(response for _, response in rates) / len(rates),
+                near=tuple(self._near[name]),
+                echoed=tuple(self._echoed[name]),
             )
             for name, rates in self._rates.items()
             if rates

@@ -3,9 +3,10 @@
 Letters: ``B`` batch, ``T`` response tokens, ``V`` vocabulary.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,22 +17,40 @@ from pride_mm.data.collate import Collator, InputCollator
 from pride_mm.data.shards import Sample, ShardReader
 from pride_mm.errors import BadSamples, SampleError
 from pride_mm.evaluation.gold import Gold
-from pride_mm.evaluation.metrics import Likelihood
-from pride_mm.progress import Progress, silent
 from pride_mm.schema import Schema
 from pride_mm.student import Student
 
 _CHUNK = 512
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """Attributes as in ``results.Run``; ``read`` are class numbers by head and key, ``seen`` all keys."""
+Decoding = Literal["greedy", "nucleus"]
+DECODINGS: dict[Decoding, str] = {
+    "greedy": "the likeliest token each time",
+    "nucleus": "drawn from the likeliest tokens that hold 0.9 of the mass, at temperature 0.7, seeded by the samples",
+}
+"""How answers are chosen."""
+_NUCLEUS = {"do_sample": True, "top_p": 0.9, "temperature": 0.7, "top_k": 0}
 
-    likelihood: Likelihood
-    read: dict[str, dict[str, int]]
+
+@dataclass(frozen=True)
+class Said:
+    """What a student says of one sample by teacher forcing.
+
+    Attributes:
+        key: the sample's.
+        nats: negative log-likelihood of the gold response and its end; 0, as the next two, where there is none.
+        tokens: how many tokens that is.
+        bytes: UTF-8 bytes of the response's text.
+        heads: the probability of each class, by head.
+        attention: the share of attention on each source that the sample has.
+    """
+
+    key: str
+    nats: float
+    tokens: int
+    bytes: int
+    heads: dict[str, tuple[float, ...]]
     attention: dict[str, float]
-    seen: frozenset[str]
 
 
 @dataclass
@@ -43,6 +62,7 @@ class Examinee:
         schema: the shards' whole schema: the leakage check collates notes too, which the student never gets.
         max_response: tokens of a response, its end included.
         device: where it runs.
+        sha256: of weights, settings and tokenizer; empty where it was not loaded from a folder.
     """
 
     student: Student
@@ -50,6 +70,7 @@ class Examinee:
     schema: Schema
     max_response: int = 64
     device: torch.device | str = "cpu"
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         config = self.student.config
@@ -92,39 +113,33 @@ class Examinee:
         return torch.zeros(len(response.mask), dtype=torch.double).index_add(0, rows, each).tolist()
 
     @torch.inference_mode()
-    def predict(
-        self, reader: ShardReader, gold: Gold, bad: BadSamples, batch_size: int = 16, progress: Progress = silent
-    ) -> Predictions:
-        """Score the gold responses of a split and read its heads; a broken sample is counted in ``bad``."""
-        name = self.schema.response.name
-        found: list[tuple[str, float, int, int]] = []
-        read: dict[str, dict[str, int]] = {head.name: {} for head in self.schema.heads}
-        mass = _Mass()
-        seen: set[str] = set()
-        for samples, batch in self._batches(reader, bad, batch_size):
-            seen |= {sample.key for sample in samples}
-            batch = batch.to(self.device)
-            response = batch.targets[name]
-            said = self.student.respond(batch.inputs, response)
-            mass.add(said.sources.names, said.attention, _present(said.sources))
-            tokens = response.mask.sum(1).tolist()
-            for sample, nats, count, mask, ids in zip(
-                samples, self.nats(said.hidden, response), tokens, response.mask, response.values, strict=True
-            ):
-                if sample.key in gold.responses and count:
-                    found.append((sample.key, nats, count, self._bytes(ids[mask].tolist(), gold.responses[sample.key])))
-            for head, logits in said.logits.items():
-                read[head] |= dict(zip(batch.keys, logits.argmax(-1).tolist(), strict=True))
-            progress(len(seen), len(reader))
-        keys = tuple(key for key, *_ in found)
-        likelihood = Likelihood(
-            keys,
-            tuple(gold.group_of(keys)),
-            tuple(nats for _, nats, _, _ in found),
-            tuple(tokens for _, _, tokens, _ in found),
-            tuple(size for _, _, _, size in found),
-        )
-        return Predictions(likelihood, read, mass.shares(), frozenset(seen))
+    def score(self, samples: Sequence[Sample], gold: Gold) -> list[Said]:
+        """What it says of a batch of samples: of their gold responses, and of their labels."""
+        batch = self.collator(samples).to(self.device)
+        response = batch.targets[self.schema.response.name]
+        said = self.student.respond(batch.inputs, response)
+        present, mass = _present(said.sources).tolist(), said.attention.tolist()
+        nats = self.nats(said.hidden, response)
+        heads = {name: logits.float().softmax(-1).tolist() for name, logits in said.logits.items()}
+        found = []
+        for row, sample in enumerate(samples):
+            ids = response.values[row][response.mask[row]].tolist()
+            scored = bool(ids) and sample.key in gold.responses
+            found.append(
+                Said(
+                    key=sample.key,
+                    nats=nats[row] if scored else 0.0,
+                    tokens=len(ids) if scored else 0,
+                    bytes=self._bytes(ids, gold.responses[sample.key]) if scored else 0,
+                    heads={name: tuple(round(each, 6) for each in rows[row]) for name, rows in heads.items()},
+                    attention={
+                        name: round(mass[row][column], 6)
+                        for column, name in enumerate(said.sources.names)
+                        if present[row][column]
+                    },
+                )
+            )
+        return found
 
     def _bytes(self, ids: list[int], text: str) -> int:
         """Bytes of the text that was scored: of a response that was cut, only what was left of it."""
@@ -132,38 +147,27 @@ class Examinee:
             return len(text.strip().encode())
         return len(self.tokenizer.decode(ids, skip_special_tokens=True).strip().encode())
 
-    def _batches(self, reader: ShardReader, bad: BadSamples, batch_size: int) -> Iterator[tuple[list[Sample], Batch]]:
-        for start in range(0, len(reader), batch_size):
-            samples = read_samples(reader, range(start, min(start + batch_size, len(reader))), bad)
-            try:
-                batch = self.collator(samples) if samples else None
-            except SampleError:
-                samples = [sample for sample in samples if self.fine(sample, bad)]
-                batch = self.collator(samples) if samples else None
-            if batch is not None:
-                yield samples, batch
-
-    def fine(self, sample: Sample, bad: BadSamples) -> bool:
-        """Whether a sample can be collated; counted in ``bad`` where not."""
+    def fine(self, samples: Sequence[Sample], bad: BadSamples | None = None) -> bool:
+        """Whether samples can be collated; what is in the way is counted in ``bad`` where that is given."""
         try:
-            self.collator([sample])
+            self.collator(samples)
         except SampleError as error:
-            bad.add(error)
+            if bad is not None:
+                bad.add(error)
             return False
         return True
 
     @torch.inference_mode()
-    def answers(self, samples: Sequence[Sample], batch_size: int = 8, progress: Progress = silent) -> dict[str, str]:
-        """Greedy answers by key."""
-        said: dict[str, str] = {}
-        for start in range(0, len(samples), batch_size):
-            part = samples[start : start + batch_size]
-            batch = self.collator(part).to(self.device)
-            ids = self.student.answer(batch.inputs, self.max_response)
-            texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            said |= {key: text.strip() for key, text in zip(batch.keys, texts, strict=True)}
-            progress(len(said), len(samples))
-        return said
+    def answer(self, samples: Sequence[Sample], decoding: Decoding = "greedy") -> dict[str, str]:
+        """Answers to a batch of samples by key; what is drawn is the same every time for the same samples."""
+        batch = self.collator(samples).to(self.device)
+        with torch.random.fork_rng():
+            if decoding == "nucleus":
+                torch.manual_seed(zlib.crc32("\n".join(batch.keys).encode()))
+            drawn = _NUCLEUS if decoding == "nucleus" else {}
+            ids = self.student.answer(batch.inputs, self.max_response, **drawn)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return {key: text.strip() for key, text in zip(batch.keys, texts, strict=True)}
 
 
 def read_samples(reader: ShardReader, places: Sequence[int], bad: BadSamples) -> list[Sample]:
@@ -177,23 +181,6 @@ def read_samples(reader: ShardReader, places: Sequence[int], bad: BadSamples) ->
 
 def _present(sources: Any) -> Bool[Tensor, "B S"]:
     return torch.stack([sources.present(name) for name in sources.names], dim=1)
-
-
-class _Mass:
-    """Mean attention on each source over the samples that have it."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, float] = {}
-
-    def add(self, names: Sequence[str], mass: Tensor, present: Tensor) -> None:
-        for column, name in enumerate(names):
-            has = present[:, column].float()
-            self._sums[name] = self._sums.get(name, 0.0) + float((mass[:, column] * has).sum())
-            self._counts[name] = self._counts.get(name, 0.0) + float(has.sum())
-
-    def shares(self) -> dict[str, float]:
-        return {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
 
 
 def labelled(read: Mapping[str, Mapping[str, int]], gold: Gold) -> dict[str, list[str]]:

@@ -30,8 +30,17 @@ def metrics(evaluation: Evaluation) -> list[Metric]:
     known = [
         Metric("perplexity", "Perplexity", -1, 2),
         Metric("bits_per_byte", "Bits per byte", -1, 3),
-        Metric("bleu", "BLEU", 1),
+        Metric("bleu_1", "BLEU-1", 1),
+        Metric("bleu_2", "BLEU-2", 1),
+        Metric("bleu_3", "BLEU-3", 1),
+        Metric("bleu", "BLEU-4", 1),
+        Metric("chrf", "chrF", 1),
+        Metric("rouge_1", "ROUGE-1", 1),
+        Metric("rouge_2", "ROUGE-2", 1),
         Metric("rouge_l", "ROUGE-L", 1),
+        Metric("meteor", "METEOR", 1),
+        Metric("bert_score", "BERTScore", 1, 3),
+        Metric("embedding", "Sentence similarity", 1, 3),
         Metric("distinct_1", "Distinct-1", 0),
         Metric("distinct_2", "Distinct-2", 0),
         Metric("empty", "Empty", -1, 0),
@@ -40,7 +49,13 @@ def metrics(evaluation: Evaluation) -> list[Metric]:
         known += [
             Metric(f"{name}.accuracy", f"{title}, accuracy", 1),
             Metric(f"{name}.macro_f1", f"{title}, macro-F1", 1),
+            Metric(f"{name}.calibration_error", f"{title}, calibration error", -1),
         ]
+    scored = dict.fromkeys(key for one in evaluation.contenders for key in one.scores)
+    for name, title in evaluation.scales.items():
+        known.append(Metric(f"empathy.{name}", f"{title}, mean level", 0, 2))
+        start = f"empathy.{name}."
+        known += [Metric(key, f"{title}, level {key[len(start) :]}, %", 0) for key in scored if key.startswith(start)]
     return [metric for metric in known if any(metric.key in one.scores for one in evaluation.contenders)]
 
 
@@ -127,6 +142,77 @@ def _differences(evaluation: Evaluation) -> list[dict[str, str]]:
     ]
 
 
+def _costs(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Two rows under the scores: parameters, and milliseconds a token; a cell for each contender."""
+    known = [evaluation.costs.get(one.name) for one in evaluation.contenders]
+    return [
+        {
+            "title": "Parameters",
+            "note": "of the whole model",
+            "cells": [_millions(one.parameters) if one else "–" for one in known],
+        },
+        {
+            "title": "Milliseconds a token",
+            "note": "one prompt at a time",
+            "cells": [number(one.milliseconds, 1) if one else "–" for one in known],
+        },
+    ]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} M" if count >= 100_000 else f"{count:,}"
+
+
+def _gates(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """What each run lets in, in numbers and words."""
+    rows = []
+    for run in evaluation.runs:
+        noted = run.gates.noted
+        places = [f"{value:+.3f}" + (f" (layer {at})" if at else "") for at, value in sorted(run.gates.text.items())]
+        joined = noted is not None and noted.gate is None
+        rows.append(
+            {
+                "run": run.name,
+                "text": ", ".join(places) or "none: the sources stand before the text",
+                "gate": f"{noted.gate:+.3f}" if noted is not None and noted.gate is not None else "–",
+                "gain": f"{noted.gain:+.3f}" if noted is not None and noted.gain is not None else "–",
+                "said": f"{noted.samples:,} samples with notes" + (", in one softmax with the sources" * joined)
+                if noted is not None
+                else f"no: {run.gates.why}",
+            }
+        )
+    return rows
+
+
+def _extremes(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """What each run gained and lost most against the base."""
+    return [
+        {
+            "run": run.name,
+            "base": evaluation.runs[0].name,
+            "gains": [one for one in evaluation.extremes if one.run == run.name and one.gain > 0],
+            "losses": [one for one in evaluation.extremes if one.run == run.name and one.gain < 0],
+        }
+        for run in evaluation.runs[1:]
+    ]
+
+
+def _calibration(evaluation: Evaluation, head: str) -> list[dict[str, str]]:
+    """A line for each run: how sure it is, how often it is right, and the error."""
+    known = [(run.name, run.calibration[head]) for run in evaluation.runs if head in run.calibration]
+    return [
+        {
+            "run": name,
+            "confidence": number(100 * one.confidence, 1),
+            "accuracy": number(100 * one.accuracy, 1),
+            "error": number(one.error.value, 1),
+            "range": _range(one.error, 1),
+            "n": f"{one.error.n:,}",
+        }
+        for name, one in known
+    ]
+
+
 def _settings(evaluation: Evaluation) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(name for run in evaluation.runs for name in run.settings))
     rows: list[dict[str, Any]] = [
@@ -147,14 +233,20 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
         evaluation=evaluation,
         sentence=sentence(evaluation),
         scores=_scores(evaluation),
+        costs=_costs(evaluation),
         differences=_differences(evaluation),
         empty=[(row.name, row.empty) for row in evaluation.contenders if row.empty],
         curves=figures.curves(runs),
         attention=figures.attention(runs),
+        noted=figures.noted(runs),
+        gates=_gates(evaluation),
+        extremes=_extremes(evaluation),
         heads=[
             {
                 "title": title,
                 "accuracy": figures.class_accuracy(runs, name),
+                "reliability": figures.reliability(runs, name),
+                "calibration": _calibration(evaluation, name),
                 "confusion": [figures.confusion(run.name, run.heads[name]) for run in runs if name in run.heads],
             }
             for name, title in evaluation.titles.items()

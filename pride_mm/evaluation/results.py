@@ -5,9 +5,12 @@ Inputs, targets and what students answered are in it; never the text of a note.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from pride_mm.evaluation.calibration import Calibration
+from pride_mm.evaluation.cost import Cost
+from pride_mm.evaluation.gates import Gates
 from pride_mm.evaluation.leakage import Leakage, Overlap
 from pride_mm.evaluation.metrics import HeadScores, Likelihood, Score
 from pride_mm.schema import Turn
@@ -40,6 +43,8 @@ class Run:
         answers: what it generated, by key.
         attention: for each source the mean share of attention, over the tokens of samples that have it.
         leakage: None where the shards have no privileged fields at all.
+        gates: what it leans on, with notes and without.
+        calibration: by target.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Run:
     answers: dict[str, str]
     attention: dict[str, float]
     leakage: Leakage | None
+    gates: Gates
+    calibration: dict[str, Calibration]
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Example:
-    """One sample as a person reads it: the turns, the gold answer, and what each run said and read."""
+    """One sample as a person reads it: the turns, the gold answer, and what each run said and read.
+
+    ``nats`` are a token of the gold response, by contender; the teacher is among them.
+    """
 
     key: str
     turns: tuple[Turn, ...]
@@ -76,11 +86,26 @@ class Example:
     labels: dict[str, str]
     answers: dict[str, str]
     read: dict[str, dict[str, str]]
+    nats: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """A sample whose gold response is likelier to ``run`` than to ``base`` by ``gain`` nats a token, or less likely."""
+
+    run: str
+    base: str
+    gain: float
+    example: Example
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All of it."""
+    """All of it.
+
+    ``measured`` says how each metric was made, ``missing`` why one was not. ``titles`` are the heads' by name,
+    ``scales`` those of the scales of empathy that were read off the answers.
+    """
 
     schema: str
     split: str
@@ -93,10 +118,14 @@ class Evaluation:
     differences: tuple[Difference, ...]
     overlap: dict[str, Overlap]
     examples: tuple[Example, ...]
+    extremes: tuple[Extreme, ...]
+    costs: dict[str, Cost]
     measured: dict[str, str]
     privileged: tuple[str, ...]
     bad: tuple[str, ...]
     titles: dict[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
+    scales: dict[str, str] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -115,6 +144,7 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
         "with_response": evaluation.with_response,
         "generated": evaluation.generated,
         "contenders": [plain(contender) for contender in evaluation.contenders],
+        "costs": plain(evaluation.costs),
         "differences": [plain(difference) for difference in evaluation.differences],
         "runs": [
             {
@@ -122,9 +152,15 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
                 "checkpoint": run.checkpoint,
                 "parameters": run.parameters,
                 "attention": plain(run.attention),
+                "gates": plain(run.gates),
+                "calibration": plain(run.calibration),
                 "leakage": None if run.leakage is None else {"clean": run.leakage.clean, **plain(run.leakage)},
                 "heads": {
-                    name: {"classes": list(head.classes), "matrix": plain(head.matrix)}
+                    name: {
+                        "classes": list(head.classes),
+                        "matrix": plain(head.matrix),
+                        "calibration": plain(head.bins),
+                    }
                     for name, head in run.heads.items()
                 },
                 "answers": run.answers,
@@ -133,6 +169,7 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "overlap": plain(evaluation.overlap),
         "measured": evaluation.measured,
+        "missing": evaluation.missing,
         "privileged_fields": list(evaluation.privileged),
         "bad": list(evaluation.bad),
     }

@@ -39,6 +39,22 @@ class Resampler(nn.Module):
         nn.init.normal_(self.latents, std=0.02)
 
     def forward(self, source: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B K D"]:
+        latents, query, key, value, seen = self._asked(source, mask)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None, :])
+        latents = latents + self.out(_join(mixed))
+        latents = latents + self.feed(latents)
+        return torch.where(mask.any(1)[:, None, None], latents, 0.0)
+
+    def looks(self, source: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B K S"]:
+        """How much each latent attends to each token of the source, averaged over heads, for reports.
+
+        What is missing to one is its attention on the latents themselves.
+        """
+        _, query, key, _, seen = self._asked(source, mask)
+        return _weights(query, key, seen).mean(1)[..., : source.shape[1]]
+
+    def _asked(self, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The latents to begin with; queries, keys and values by head; and which keys are there."""
         rows = len(source)
         latents = self.latents.expand(rows, -1, -1)
         normed = self.norm_latents(latents)
@@ -47,10 +63,7 @@ class Resampler(nn.Module):
         key, value = self.key_value(torch.cat([self.norm_source(source), normed], 1)).chunk(2, -1)
         seen = torch.cat([mask, mask.new_ones(rows, latents.shape[1])], 1)
         query, key, value = (_split(part, self.heads) for part in (self.query(normed), key, value))
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen[:, None, None, :])
-        latents = latents + self.out(_join(mixed))
-        latents = latents + self.feed(latents)
-        return torch.where(mask.any(1)[:, None, None], latents, 0.0)
+        return latents, query, key, value, seen
 
 
 class Memory(NamedTuple):
@@ -122,6 +135,11 @@ class MultiSourceAttention(nn.Module):
         mixed, mass = self._mix(query, scores, memory.value)
         return torch.tanh(self.gate) * self.out(_join(mixed)), mass.detach().mean(1)
 
+    def looks(self, text: Float[Tensor, "B T D"], memory: Memory) -> Float[Tensor, "B T M"]:
+        """How much each token attends to each latent, averaged over heads; the rest is on the null token."""
+        query = _split(self.query(self.norm_text(text)), self.heads)
+        return _weights(query, memory.key, memory.mask).mean(1)[..., :-1]
+
     def _mix(self, _query: Tensor, scores: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """What each head reads ``(B, H, T, d)``, and its mass on each source; the last of the scores is the null's."""
         weights = scores.softmax(-1)
@@ -174,6 +192,12 @@ class Prefix(nn.Module):
     def forward(self, latents: Float[Tensor, "B M D"]) -> Float[Tensor, "B M D"]:
         made: Tensor = self.out(self.norm(_marked(latents, self.source, self.latents)))
         return made
+
+
+def _weights(query: Tensor, key: Tensor, seen: Tensor) -> Tensor:
+    """The softmax that attention is (B, H, queries, keys), where all of it is wanted."""
+    scores = ((query @ key.mT) * query.shape[-1] ** -0.5).to(wide(query))
+    return scores.masked_fill(~seen[:, None, None, :], -torch.inf).softmax(-1)
 
 
 def _marked(latents: Tensor, source: Tensor, count: int) -> Tensor:

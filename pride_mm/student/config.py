@@ -24,10 +24,10 @@ source and one over sources, the notes one more of them. ``concat``: latents are
 
 
 ENCODERS = {
-    Kind.VIDEO: ("torchvision", "torchvision-video", "transformers"),
-    Kind.AUDIO: ("logmel", "transformers"),
+    Kind.VIDEO: ("torchvision", "torchvision-video", "transformers", "none"),
+    Kind.AUDIO: ("logmel", "transformers", "none"),
 }
-"""The encoders of each kind of media; the first needs nothing and is the default."""
+"""The encoders of each kind of media; the first needs nothing and is the default. With ``none`` it isn't looked at."""
 CLIP_MODELS = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")
 """What ``torchvision-video`` takes as its ``model``; the first is the default."""
 
@@ -39,7 +39,7 @@ class EncoderSettings(Frozen):
     ``torchvision-video``. ``config`` is filled in from that model, so that the student never needs it again.
     """
 
-    name: Literal["torchvision", "torchvision-video", "logmel", "transformers"]
+    name: Literal["torchvision", "torchvision-video", "logmel", "transformers", "none"]
     model: str | None = None
     trained: bool = True
     config: dict[str, Any] | None = None

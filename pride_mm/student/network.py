@@ -49,8 +49,9 @@ class Student(PreTrainedModel, GenerationMixin):
         self.schema = schema
         self.backbone = AutoModelForCausalLM.from_config(config.get_text_config())
         media = [field for field in schema.inputs if isinstance(field, VideoField | AudioField)]
+        met = {field: config.encoder_settings(field.name) for field in media}
         self.encoders = nn.ModuleDict(
-            {field.name: build_encoder(field, config.encoder_settings(field.name), width) for field in media}
+            {field.name: build_encoder(field, one, width) for field, one in met.items() if one.name != "none"}
         )
         self.source_names = (*self.encoders, PREDICTED)
         self.resamplers = nn.ModuleList(Resampler(width, config.latents, inner, heads) for _ in self.source_names)

@@ -82,7 +82,9 @@ def adapt(
         from peft import LoraConfig, PeftModel, get_peft_model
     except ImportError:
         raise UserError("To adapt a teacher needs PEFT: install 'pride-mm[lora]', or leave --adapt out.") from None
-    pairs = {split: _pairs(tokenizer, prompt, shards, split, bad, max_response, notes) for split in ("train", "valid")}
+    pairs = {
+        split: read_pairs(tokenizer, prompt, shards, split, bad, max_response, notes) for split in ("train", "valid")
+    }
     if not pairs["train"]:
         raise UserError("--adapt: no sample of the train split has a response to learn from; leave it out.")
     wanted = Adaptation(
@@ -118,7 +120,7 @@ def _record(folder: Path) -> Adaptation | None:
         return None
 
 
-def _pairs(
+def read_pairs(
     tokenizer: Any, prompt: Prompt, shards: ShardSet, split: str, bad: BadSamples, max_response: int, notes: NotesRead
 ) -> list[Pair]:
     """Of the samples that have an expert's response."""
@@ -148,7 +150,7 @@ def _learn(model: Any, pairs: Sequence[Pair], epochs: int, batch_size: int, prog
     orders = (torch.randperm(len(pairs)).split(batch_size) for _ in range(epochs))
     model.train()
     for step, places in enumerate(itertools.chain.from_iterable(orders), 1):
-        loss = _loss(model, [pairs[place] for place in places.tolist()])
+        loss = response_loss(model, [pairs[place] for place in places.tolist()])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
         optimizer.step()
@@ -164,11 +166,11 @@ def _nats(model: Any, pairs: Sequence[Pair], batch_size: int) -> float | None:
     model.eval()
     batches = [pairs[start : start + batch_size] for start in range(0, len(pairs), batch_size)]
     counts = [sum(len(response) for _, response in batch) for batch in batches]
-    losses = [float(_loss(model, batch)) * count for batch, count in zip(batches, counts, strict=True)]
+    losses = [float(response_loss(model, batch)) * count for batch, count in zip(batches, counts, strict=True)]
     return sum(losses) / sum(counts) if pairs else None
 
 
-def _loss(model: Any, batch: Sequence[Pair]) -> Tensor:
+def response_loss(model: Any, batch: Sequence[Pair]) -> Tensor:
     """Mean cross-entropy of the response tokens; the logits of nothing else are made."""
     rows = [torch.tensor(prompt + response) for prompt, response in batch]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)  # causal: padding is never seen

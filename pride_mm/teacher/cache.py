@@ -52,13 +52,14 @@ over the notes; notes/distillation B1)."""
 class CacheRecord(Frozen):
     """Whose words a cache holds, and which shards they belong to (SHA-256 of their tars, by shard).
 
-    Of a teacher behind a ``server`` the weights are unknown, and ``features`` are 0 wide: there are none.
-    ``shown_fields`` are the clips and sounds that it was shown.
+    ``parameters`` is how many weights the teacher has. Of one behind a ``server`` the weights are unknown, and
+    ``features`` are 0 wide: there are none. ``shown_fields`` are the clips and sounds that it was shown.
     """
 
     format: Literal[1] = 1
     teacher: str
     weights_sha256: str | None
+    parameters: int | None = None
     server: Served | None = None
     tokenizer_sha256: str
     vocabulary_sha256: str
@@ -226,6 +227,7 @@ def teach(
     record = CacheRecord(
         teacher=name,
         weights_sha256=weights,
+        parameters=teacher.parameters,
         server=teacher.server,
         tokenizer_sha256=asker.tokenizer,
         vocabulary_sha256=_write_vocabulary(shards.folder, teacher.tokenizer),

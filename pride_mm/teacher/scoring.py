@@ -53,6 +53,10 @@ class AnyTeacher(Protocol):
         """Changes when, and only when, a weight does; None where nobody here knows them."""
 
     @property
+    def parameters(self) -> int | None:
+        """How many weights it has; None where nobody here knows."""
+
+    @property
     def shown(self) -> tuple[str, ...]:
         """The fields that it sees and hears."""
 
@@ -104,6 +108,11 @@ class Teacher:
     def weights_sha256(self) -> str:
         """Changes when, and only when, a weight does."""
         return weights_sha256(self.model)
+
+    @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return sum(weight.numel() for weight in self.model.parameters())
 
     @property
     def vocabulary(self) -> int:

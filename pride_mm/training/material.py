@@ -105,9 +105,9 @@ class Material:
         readers = [shards.samples("train", self.roles, teacher=teacher, media=media) for shards in self.sets]
         return Corpora(list(zip(readers, self.weights, strict=True)))
 
-    def valid(self) -> list[ShardReader]:
+    def valid(self, media: bool = True) -> list[ShardReader]:
         """The validation splits, of those that have one: every sample counts once, whatever the weights are."""
-        return [shards.samples("valid", self.roles) for shards in self.sets if "valid" in shards.splits]
+        return [shards.samples("valid", self.roles, media=media) for shards in self.sets if "valid" in shards.splits]
 
 
 def _teacher(record: CacheRecord) -> tuple[Any, ...]:

@@ -95,7 +95,8 @@ class Session:
             head.to(accelerator.device) if head else None,
             min(len(tokenizer), student.head.ids),
         )
-        corpora = material.train()
+        media = bool(student.encoders)
+        corpora = material.train(media)
         mix = Mix(corpora.described, settings.seed)
         with accelerator.main_process_first():
             _claim(run, settings, material.schema, mix, live)
@@ -118,7 +119,7 @@ class Session:
             model=model,
             collator=collator,
             loader=Loader(corpora, reading, order, data.workers, max_bad=data.max_bad),
-            valid=material.valid(),
+            valid=material.valid(media),
             optimizer=optimizer,
             scheduler=torch.optim.lr_scheduler.LambdaLR(plain, partial(rate, settings.optim, total)),
             features=FeatureCache(run / "features", student, int(data.features_gib * 2**30 / world)),

@@ -5,7 +5,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from pipelines.cli.evaluation import study
+from pipelines.cli.evaluation.judge import judge
+from pipelines.cli.evaluation.leakage import leakage
 from pipelines.cli.evaluation.score import score
+from pipelines.cli.evaluation.scorer import scorer
 
 
 class _ScoreUnlessNamed(TyperGroup):
@@ -23,3 +27,7 @@ app = typer.Typer(
     help="Score students, and see what of the notes reaches them. 'pride eval RUN' is 'pride eval score RUN'.",
 )
 app.command()(score)
+app.command()(scorer)
+app.command()(judge)
+app.add_typer(study.app, name="study")
+app.command()(leakage)

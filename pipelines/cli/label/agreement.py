@@ -44,9 +44,9 @@ def agree(
     Example: pride label agree annotations.jsonl --out privileged.jsonl --report agreement.html
     """
     from annotate.agreement import agreement, by_people
-    from annotate.agreement.embedding import Embedder
     from annotate.consensus.report import write_agreement
     from annotate.consensus.rules import consensus, left_open
+    from pride_mm.embedding import Embedder
     from pride_mm.errors import BadSamples
     from pride_mm.records import write_records
     from pride_mm.schema import load_schema

@@ -15,6 +15,7 @@ from pipelines.cli import app, run
 
 PRIDE = Path(sys.executable).with_name("pride")
 TOP = {
+    "ablate",
     "demo",
     "ingest",
     "gate",
@@ -33,7 +34,7 @@ TOP = {
     "serve",
     "label",
 }
-EVAL = {"score"}
+EVAL = {"score", "scorer", "leakage", "judge", "study push", "study pull"}
 LABEL = {"serve", "push", "draft", "assist", "order", "pull", "watch", "status", "agree", "adjudicate"} | {
     "experts add", "experts assign", "elan read", "elan write",
 }  # fmt: skip
@@ -121,6 +122,9 @@ MISTAKES = [
     ("nope", "No such command 'nope'"),
     ("label nope", "No such command 'nope'"),
     ("eval nope --shards nope", "No folder nope; `pride pack` makes one"),  # which scores
+    ("eval scorer nope", "nope"),
+    ("eval scorer folder --corpus nope", "No corpus 'nope'"),
+    ("eval scorer folder --corpus empathetic_dialogues", "has no scale among its notes: nothing is rated"),
     ("check", "(?i)missing argument 'shards'"),
     ("check shards --nope", "No such option"),
     ("label serve --port 99999", "'--port'"),
@@ -152,13 +156,25 @@ MISTAKES = [
     ("pack items.jsonl --out bytes", "File exists: bytes. Give another path"),
     *[
         (f"{words} {shards}", said)
-        for words in ("check", "show", "stats", "teach", "train plain --shards", "eval score folder --shards")
+        for words in (
+            "check",
+            "show",
+            "stats",
+            "teach",
+            "train plain --shards",
+            "eval score folder --shards",
+            "eval leakage --shards",
+        )
         for shards, said in (
             ("nope", "No folder nope; `pride pack` makes one"),
             ("bytes", "No folder bytes"),
             ("folder", "folder is not complete: it has no manifest.json. Run `pride pack` again"),
         )
     ],
+    ("ablate nope", "No folder nope; `pride pack` makes one"),
+    ("ablate folder --arms nope", "No ablation 'nope': .*method"),
+    ("ablate folder --set seeds=[1,1]", "a seed is given twice"),
+    ("ablate folder --only nope", "No arm nope in 'method': choose of plain"),
     ("plan nope --shards folder", "No run 'nope': .*plain, privileged"),
     ("plan plain --shards folder --mfu 0.5", "--mfu is a part of --tflops: give that as well"),
     ("train nope --shards folder", "No run 'nope': .*plain, privileged"),
@@ -189,6 +205,12 @@ MISTAKES = [
     ("serve folder --port 0 --safety nope", "No safety 'nope': .*crisis"),
     ("predict nope items.jsonl", "No artifact at nope"),
     ("predict folder items.jsonl", "folder is no artifact"),
+    ("eval judge a b --shards folder --server http://far.example/v1 --model m", "unencrypted: use https.*--insecure"),
+    ("eval judge a b --shards nope --server http://127.0.0.1:9/v1 --model m", "No folder nope"),
+    ("eval judge a b --shards folder --server nope --model m", "The server's address is none"),
+    ("eval study push nope a b --shards nope", "No folder nope"),
+    ("eval study pull", "No key at study.key: 'pride eval study push' wrote it"),
+    ("eval study pull --key half.jsonl", "half.jsonl is not the key of a study"),
     ("label push nope", "No file nope; 'pride ingest' writes items"),
     ("label push items.jsonl --annotations nope", "No file nope"),
     ("label push items.jsonl --schema nope", "No schema 'nope'"),

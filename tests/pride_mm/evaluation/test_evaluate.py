@@ -41,6 +41,26 @@ def test_every_row_stands_in_the_table(found: Evaluation) -> None:
     assert "pride teach" in found.measured["teacher"]
 
 
+def test_everyone_gets_every_metric_of_texts(found: Evaluation) -> None:
+    texts = {"bleu_1", "bleu_2", "bleu_3", "bleu", "chrf", "rouge_1", "rouge_2", "rouge_l", "meteor"}
+    for row in found.contenders:
+        if row.name != "most common class":
+            assert texts | {"distinct_1", "distinct_2", "empty"} <= set(row.scores)
+    rows = {row.name: row.scores for row in found.contenders}
+    assert "emotion.calibration_error" in rows["one"]
+    # four of the six that it learnt from are sad, eight of the fourteen that it is asked are
+    assert rows["most common class"]["emotion.calibration_error"].n == 14
+    assert rows["most common class"]["emotion.calibration_error"].value == pytest.approx(100 * (4 / 6 - 8 / 14))
+    assert sum(each.count for each in found.runs[0].heads["emotion"].bins) == 14
+
+
+def test_what_was_not_measured_is_named(found: Evaluation, tmp_path: Path) -> None:
+    assert set(found.missing) >= {"embedding", "bert_score", "empathy"}
+    assert "give --bert-score FOLDER" in scores_json(found)["missing"]["bert_score"]
+    write_report(tmp_path / "report.html", found)
+    assert "bert_score (no model was given: give --bert-score FOLDER)" in (tmp_path / "report.html").read_text()
+
+
 def test_perplexity_is_that_of_plain_cross_entropy(found: Evaluation, runs: list[Path], opened: ShardSet) -> None:
     student, tokenizer, _ = load_student(student_folder(runs[0]))
     examinee = Examinee(student, tokenizer, opened.schema, 12)

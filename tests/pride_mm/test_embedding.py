@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy
 import pytest
 
-from annotate.agreement.embedding import Embedder
 from pipelines.cli import run
+from pride_mm.embedding import Embedder
 from pride_mm.errors import UserError
 from pride_mm.records import Annotation, write_records
 

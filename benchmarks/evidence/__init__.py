@@ -1,0 +1,1 @@
+"""What ``docs/evidence.md`` rests on: the small pair of models, and the experiments' files beside it."""
