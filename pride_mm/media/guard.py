@@ -19,7 +19,7 @@ from pride_mm.media.container import MediaError
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
-_STARTING = 120.0  # seconds until a process has imported what it needs: nobody's time
+_STARTING = 300.0  # seconds until a process has imported what it needs: nobody's time
 
 
 class Guard:
@@ -99,10 +99,11 @@ class Guard:
             return process
         if process is not None and process in self._all:
             self._stop(process)
-        if self._closed:
-            raise MediaError("is not read any more: the program ends")
         fresh = _Process(self.mebibytes)
         self._all.add(fresh)
+        if self._closed:  # looked at last: close() stops whatever it finds
+            self._stop(fresh)
+            raise MediaError("is not read any more: the program ends")
         return fresh
 
     def _lose(self, process: "_Process") -> None:

@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,10 +113,10 @@ class Server:
         self.meters.restarts.set_function(lambda: self.guard.restarts)
         self._threads = ThreadPoolExecutor(limits.decoders, "decoding")
         self._inputs = {field.kind for field in self.predictor.schema.inputs}
-        if self._inputs & {Kind.VIDEO, Kind.AUDIO}:
-            for _ in range(limits.decoders):  # a process that has started answers at once
-                self._threads.submit(self.guard.run, time.sleep, 0.1)
         self.batcher = Batcher(self.predictor, limits.batch, self.meters)
+        if self._inputs & {Kind.VIDEO, Kind.AUDIO}:
+            # a process that has started answers at once: no request waits for its imports
+            wait([self._threads.submit(self.guard.run, time.sleep, 0.1) for _ in range(limits.decoders)])
         self.app = Gate(self._routes(), key, hosts, limits.concurrent, self.meters)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pride_mm.errors import UserError
-from pride_mm.media import MediaError, MediaInfo, MediaLimits, probe, read_audio, read_frames
+from pride_mm.media import MediaError, MediaInfo, MediaLimits, convert_audio, probe, read_audio, read_frames
 from pride_mm.schema import AudioField, Kind, VideoField
 
 CONTAINERS = {
@@ -100,7 +100,10 @@ def read_upload(
         if isinstance(field, VideoField) and info.video is not None:
             read[field.name] = read_frames(upload.data, field.frames, field.size, limits=limits).numpy()
         elif isinstance(field, AudioField) and info.audio is not None:
-            read[field.name] = read_audio(upload.data, field.rate, field.seconds, limits=limits).numpy()
+            # of 16 bits, as it lies in shards: the student has heard no other
+            flac = convert_audio(upload.data, field.rate, limits=limits).loaded
+            assert isinstance(flac, bytes)
+            read[field.name] = read_audio(flac, field.rate, field.seconds).numpy()
     return read
 
 
