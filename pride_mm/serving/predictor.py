@@ -161,8 +161,8 @@ class Predictor:
                 for head in self.schema.heads
             }
             mass = zip(self.student.source_names, looked, strict=True)
-            sources = {name: share for name, share in mass if name not in there or there[name][row]}
-            readings.append(Reading(targets, _largest_first(sources)))
+            seen = {name: share for name, share in mass if name not in there or there[name][row]}
+            readings.append(Reading(targets, _largest_first(seen)))
         return readings
 
     def concern(self, request: Request) -> tuple[str, str] | tuple[None, None]:
