@@ -29,7 +29,7 @@ DECODINGS: dict[Decoding, str] = {
     "nucleus": "drawn from the likeliest tokens that hold 0.9 of the mass, at temperature 0.7, seeded by the samples",
 }
 """How answers are chosen."""
-_NUCLEUS = {"do_sample": True, "top_p": 0.9, "temperature": 0.7, "top_k": 0}
+_NUCLEUS: dict[str, Any] = {"do_sample": True, "top_p": 0.9, "temperature": 0.7, "top_k": 0}
 
 
 @dataclass(frozen=True)

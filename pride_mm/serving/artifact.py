@@ -7,7 +7,7 @@ Limit: hashes tell of damage, not of an attacker, who would write them anew.
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ CARD = "README.md"
 ALLOWED = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md")
 """Endings of what may be in an artifact: weights, settings, tokenizer and card; nothing that runs."""
 _LOADED = (".safetensors", ".json", ".jinja", ".model")
-FORMAT = 2
+FORMAT: Final = 2
 
 
 class ArtifactRecord(Frozen):
