@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipelines.cli import ablate, demo, evaluation, export, gate, ingest, label, learn, pack, plan, shards, talk
+from pipelines.cli import ablate, demo, evaluation, export, gate, ingest, label, learn, pack, plan, serve, shards, talk
 from pride_mm.errors import UserError
 from pride_mm.memory import keep_freed_memory
 
@@ -38,6 +38,7 @@ ablate.register(app)
 app.add_typer(evaluation.app, name="eval")
 export.register(app)
 talk.register(app)
+serve.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ from pride_mm.serving.request import Request, load_inputs, request_model
 from pride_mm.serving.safety import Safety, load_safety
 from pride_mm.serving.streaming import pieces
 from pride_mm.student import Student, load_student
+from pride_mm.student.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -139,22 +140,30 @@ class Predictor:
 
         return pieces(generate, self.tokenizer)
 
-    @torch.inference_mode()
     def read(self, request: Request) -> Reading:
         """What the student reads in one request, without an answer.
 
         Raises:
             UserError: a clip cannot be read.
         """
-        inputs = self._inputs([request])
-        logits, attention = self.student.read(inputs)
-        targets = {}
-        for head in self.schema.heads:
-            shares = logits[head.name][0].float().softmax(-1).tolist()
-            targets[head.name] = _largest_first(dict(zip(classes(head), shares, strict=True)))
-        there = {name: name not in inputs or bool(inputs[name].present[0]) for name in self.student.source_names}
-        looked = zip(self.student.source_names, attention[0].tolist(), strict=True)
-        return Reading(targets, _largest_first({name: share for name, share in looked if there[name]}))
+        return self.readings(self._inputs([request]))[0]
+
+    @torch.inference_mode()
+    def readings(self, inputs: Mapping[str, Padded], sources: Sources | None = None) -> list[Reading]:
+        """What the student reads in each row of a batch; ``sources`` where they are known already."""
+        logits, attention = self.student.read(inputs, sources)
+        shares = {head.name: logits[head.name].float().softmax(-1).tolist() for head in self.schema.heads}
+        there = {name: inputs[name].present.tolist() for name in self.student.source_names if name in inputs}
+        readings = []
+        for row, looked in enumerate(attention.tolist()):
+            targets = {
+                head.name: _largest_first(dict(zip(classes(head), shares[head.name][row], strict=True)))
+                for head in self.schema.heads
+            }
+            mass = zip(self.student.source_names, looked, strict=True)
+            seen = {name: share for name, share in mass if name not in there or there[name][row]}
+            readings.append(Reading(targets, _largest_first(seen)))
+        return readings
 
     def concern(self, request: Request) -> tuple[str, str] | tuple[None, None]:
         """What a request is a sign of, and the referral; or None twice."""

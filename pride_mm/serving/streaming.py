@@ -19,35 +19,56 @@ class _Stopped(Exception):
     """Nobody reads any more."""
 
 
-class _Pieces(BaseStreamer):
+class Spelling:
     """Tokens in, pieces of text out. transformers' own gives words, and drops what the next token makes of a space."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.text = ""
+        self._tokenizer, self._ids = tokenizer, list[int]()
+
+    def add(self, token: int) -> str:
+        """What one token more makes certain; often nothing."""
+        self._ids.append(token)
+        return self._more(self._spelt().rstrip(_HALF).rstrip())  # spaces wait: an answer ends with none
+
+    def end(self) -> str:
+        """What is left when nothing comes any more."""
+        return self._more(self._spelt())
+
+    def _spelt(self) -> str:
+        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True)).strip()
+
+    def _more(self, text: str) -> str:
+        if len(text) <= len(self.text):
+            return ""
+        piece, self.text = text[len(self.text) :], text
+        return piece
+
+
+class _Pieces(BaseStreamer):
+    """What ``generate`` tells of a single row, to a queue."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.queue: SimpleQueue[str | BaseException | None] = SimpleQueue()
         self.stopped = False
-        self._ids: list[int] = []
-        self._tokenizer, self._said, self._in_prompt = tokenizer, "", True
+        self._spelling, self._in_prompt = Spelling(tokenizer), True
 
     def put(self, value: Any) -> None:
         """One token more; the first call brings the prompt."""
         if self.stopped:
             raise _Stopped
         if not self._in_prompt:
-            self._ids += value.flatten().tolist()
-            self._say(self._spelt().rstrip(_HALF).rstrip())  # spaces wait: an answer ends with none
+            for token in value.flatten().tolist():
+                self._say(self._spelling.add(token))
         self._in_prompt = False
 
     def end(self) -> None:
         """Nothing comes any more."""
-        self._say(self._spelt())
+        self._say(self._spelling.end())
 
-    def _spelt(self) -> str:
-        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True)).strip()
-
-    def _say(self, text: str) -> None:
-        if len(text) > len(self._said):
-            self.queue.put(text[len(self._said) :])
-            self._said = text
+    def _say(self, piece: str) -> None:
+        if piece:
+            self.queue.put(piece)
 
 
 def pieces(generate: Callable[[BaseStreamer], Any], tokenizer: Any) -> Iterator[str]:

@@ -31,6 +31,7 @@ TOP = {
     "export",
     "chat",
     "predict",
+    "serve",
     "label",
 }
 EVAL = {"score", "scorer", "leakage", "judge", "study push", "study pull"}
@@ -64,7 +65,7 @@ def example_of(command: Any) -> list[str]:
 def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to type in, with a few things that are not what a command needs."""
     monkeypatch.chdir(tmp_path)
-    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "PRIDE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "folder").mkdir()
     Path("bytes").write_bytes(b"\xff\xfe\x00")
@@ -194,6 +195,14 @@ MISTAKES = [
     ("chat bytes --say Hi", "No artifact at bytes"),
     ("chat folder --say Hi --safety nope", "No safety 'nope': .*crisis"),
     ("predict folder nope", "No file nope"),
+    ("serve nope --port 0", "No artifact at nope"),
+    ("serve folder --port 0", "folder is no artifact"),
+    (
+        "serve folder --host 0.0.0.0",
+        "put one in the environment as PRIDE_API_KEY, listen on 127.0.0.1, or say --insecure",
+    ),
+    ("serve folder --host nowhere.invalid --insecure", "Nothing can listen at nowhere.invalid"),
+    ("serve folder --port 0 --safety nope", "No safety 'nope': .*crisis"),
     ("predict nope items.jsonl", "No artifact at nope"),
     ("predict folder items.jsonl", "folder is no artifact"),
     ("eval judge a b --shards folder --server http://far.example/v1 --model m", "unencrypted: use https.*--insecure"),

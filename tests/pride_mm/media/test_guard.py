@@ -3,6 +3,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def test_what_takes_too_much_memory_is_named(guard: Guard) -> None:
 
 
 def test_a_process_that_dies_or_hangs_is_replaced(guard: Guard) -> None:
-    with pytest.raises(MediaError, match="killed the process"):
-        guard.run(os.kill, guard.run(os.getpid), signal.SIGSEGV)
+    with pytest.raises(MediaError, match=r"killed the process that decoded it \(SIGSEGV\)"):
+        guard.run(signal.raise_signal, signal.SIGSEGV)
     assert guard.run(int, 1) == 1
     guard.seconds = 0.5
     with pytest.raises(MediaError, match=r"longer than 0\.5 s"):
@@ -57,3 +58,29 @@ def test_a_decoder_that_really_hangs_or_aborts_costs_its_own_task_only(guard: Gu
         guard.run(exec, SHARED.format(str(clip)), {})
     guard.seconds = 20
     assert guard.run(int, 4) == 4
+
+
+def test_one_that_others_kill_is_replaced_without_a_word(guard: Guard) -> None:
+    before, (pid,) = guard.restarts, guard.pids
+    os.kill(pid, signal.SIGKILL)  # while nothing is asked of it
+    assert guard.run(os.getpid) != pid
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(guard.run, time.sleep, 0.6)
+        time.sleep(0.3)
+        os.kill(guard.pids[0], signal.SIGKILL)  # in the middle
+        assert asked.result() is None
+    assert guard.restarts == before + 2
+
+
+def test_there_are_as_many_at_once_as_asked_for_and_each_ends_after_its_tasks() -> None:
+    with Guard(seconds=20, mebibytes=256, tasks=2, processes=2) as guard, ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda seconds: guard.run(time.sleep, seconds), [0.3] * 3))
+        assert len(guard.pids) == 2
+        first = set(guard.pids)
+        list(threads.map(lambda seconds: guard.run(time.sleep, seconds), [0.1] * 6))
+        assert not first & set(guard.pids)
+        assert guard.restarts == 0
+        pids = guard.pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

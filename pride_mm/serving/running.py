@@ -1,0 +1,104 @@
+"""A server from its start to its end: where it listens, and how it stops.
+
+Promise: it doesn't listen beyond this machine without a key, unless that is asked for. At SIGTERM, or Ctrl-C, what is
+being answered is, what is new is refused, and the program ends with 0; a second signal ends it at once.
+"""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from pride_mm.errors import UserError
+from pride_mm.serving.server import Server
+
+KEY = "PRIDE_API_KEY"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_key(host: str, key: str | None, insecure: bool) -> None:
+    """Refuse to listen to everybody.
+
+    Raises:
+        UserError: no key, and others reach this address.
+    """
+    if not (is_loopback(host) or key or insecure):
+        raise UserError(
+            f"Others reach {host}, and no key is asked of them: put one in the environment as {KEY}, listen on "
+            f"127.0.0.1, or say --insecure."
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UserError: the port is taken, or the address is none of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        raise UserError(f"Nothing can listen at {host}, port {port} ({error.strerror}): give another --port.") from None
+    return listening
+
+
+class _Program(uvicorn.Server):
+    """Uvicorn, which finishes what it has begun before it stops listening."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._gate, self._grace = server.app, server.limits.seconds
+        self._until = float("inf")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._gate.draining:
+            self.force_exit = self.should_exit = True
+        self._gate.draining = True
+        self._until = time.monotonic() + self._grace
+
+    async def on_tick(self, counter: int) -> bool:
+        over = self._gate.draining and (self._gate.at_once == 0 or time.monotonic() > self._until)
+        return over or await super().on_tick(counter)
+
+
+def run(server: Server, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until a signal comes; ``ready`` is called when requests are taken."""
+    config = uvicorn.Config(
+        server.app,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+    )
+    program = _Program(config, server)
+
+    async def serve() -> None:
+        serving = asyncio.ensure_future(program.serve(sockets=[listening]))
+        while not program.started and not serving.done():
+            await asyncio.sleep(0.01)
+        ready()
+        await serving
+
+    try:
+        asyncio.run(serve())
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # its processes are ended in peace
+        server.close()
