@@ -66,9 +66,10 @@ def _report(found: "Audit", kinds: tuple[str, ...]) -> None:
             say(f"{where.role:<11}{where.field:<22}{kind:<8}{tally.count:>7,}{tally.samples:>9,}  {examples}")
         say()
     if found.notes:
-        say(f"{'holds notes':<33}{'encrypted':<11}{'mode':<12}read by")
+        wide = max(len(one.name) for one in found.notes[:_SHOWN]) + 2
+        say(f"{'holds notes':<{wide}}{'encrypted':<11}{'mode':<12}read by")
         for one in found.notes[:_SHOWN]:
-            say(f"{one.name:<33}{'yes' if one.encrypted else 'no':<11}{one.mode:<12}{one.readers}")
+            say(f"{one.name:<{wide}}{'yes' if one.encrypted else 'no':<11}{one.mode:<12}{one.readers}")
         if len(found.notes) > _SHOWN:
             say(f"... and {len(found.notes) - _SHOWN:,} more")
         say()

@@ -41,7 +41,7 @@ def access(path: Path, encrypted: bool = False) -> Access:
     if _may(about.st_mode, stat.S_IRGRP) and _reached(path, stat.S_IXGRP | stat.S_IXOTH):
         readers.append(f"group {_group(about.st_gid)}")
     readers += ["everybody"] if others else []
-    return Access(path.name, stat.filemode(about.st_mode), ", ".join(readers), others, encrypted)
+    return Access(str(path), stat.filemode(about.st_mode), ", ".join(readers), others, encrypted)
 
 
 def elsewhere(name: str, encrypted: bool) -> Access:

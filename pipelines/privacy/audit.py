@@ -134,7 +134,9 @@ def _add_tars(shards: ShardSet, audit: Audit) -> bool:
     for tar, _ in tars:
         if tar not in missing:
             here = isinstance(storage, Folder)
-            audit.notes.append(access(shards.folder / tar, sealed) if here else elsewhere(tar, sealed))
+            audit.notes.append(
+                access(shards.folder / tar, sealed) if here else elsewhere(f"{shards.place}/{tar}", sealed)
+            )
     readable = can_open(manifest.sealed, shards.place)
     audit.unread += len(missing) if readable else len(tars)
     return readable and not missing

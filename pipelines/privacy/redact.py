@@ -5,6 +5,7 @@ that it can still be told who says what. Ids and groups stay too: they hold reco
 is found in them. What no pattern finds is not redacted: an audit of the result says what is left, not that it is safe.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,12 @@ def redact(files: list[Path], out: Path, schema: Schema, finder: Finder, progres
     """Write each file anew into the folder ``out``, under its own name, whole or not at all.
 
     Raises:
-        UserError: a line is no record, or a file would be written over itself.
+        UserError: a line is no record, or a file would be written over itself or over another.
     """
     done = Redacted()
+    named = Counter(path.name for path in files)
+    if twice := [name for name, count in named.items() if count > 1]:
+        raise UserError(f"--redact: several files are called {twice[0]}: redact one folder at a time.")
     for path in files:
         if (out / path.name).resolve() == path.resolve():
             raise UserError(f"--redact {out} would write over {path}: give another folder.")

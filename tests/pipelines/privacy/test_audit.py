@@ -91,6 +91,8 @@ def test_what_is_redacted_keeps_its_times_and_is_clean(corpus: Path, tmp_path: P
     assert notes == NOTES | {"privileged": {"situation": "Call her at <PHONE>."}}
     assert run(["audit", str(out / "items.jsonl")]) == 0
     (out / "privileged.jsonl").chmod(0o600)
+    assert run(["audit", str(corpus), str(out), "--redact", str(tmp_path / "both")]) == 2
+    assert not (tmp_path / "both").exists(), "two files of one name would be one"
     assert run(["audit", str(out)]) == 0
 
 
