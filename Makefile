@@ -7,7 +7,7 @@ DATA ?=
 QUICK ?=
 OUT ?= demo
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test lint docs wheel lock clean
 
 setup: $(VENV)/.installed $(LABEL_STUDIO_VENV)/.installed
 
@@ -40,6 +40,13 @@ lint: $(VENV)/.installed
 test: setup lint
 	.ci/tests
 
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+# Takes minutes, so that no test runs it.
+wheel: $(VENV)/.installed
+	.ci/wheel $(PYTHON) requirements/dev.lock
+
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header \
 	  --extra dev --extra voice pyproject.toml -o requirements/dev.lock
@@ -47,4 +54,4 @@ lock: $(UV)
 	  requirements/label-studio.in -o requirements/label-studio.lock
 
 clean:
-	rm -rf $(VENV) $(LABEL_STUDIO_VENV) demo runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) demo runs site .pytest_cache .mypy_cache .ruff_cache

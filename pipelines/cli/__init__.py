@@ -10,7 +10,22 @@ from collections.abc import Sequence
 
 import typer
 
-from pipelines.cli import ablate, demo, evaluation, export, gate, ingest, label, learn, pack, plan, serve, shards, talk
+from pipelines.cli import (
+    ablate,
+    audit,
+    demo,
+    evaluation,
+    export,
+    gate,
+    ingest,
+    label,
+    learn,
+    pack,
+    plan,
+    serve,
+    shards,
+    talk,
+)
 from pride_mm.errors import UserError
 from pride_mm.memory import keep_freed_memory
 
@@ -32,6 +47,7 @@ gate.register(app)
 app.add_typer(label.app, name="label")
 pack.register(app)
 shards.register(app)
+audit.register(app)
 plan.register(app)
 learn.register(app)
 ablate.register(app)

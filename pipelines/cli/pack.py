@@ -33,6 +33,10 @@ def pack(
     drafts: Annotated[
         bool, typer.Option("--drafts", help="Keep notes that are a model's drafts left as they were, marked as such.")
     ] = False,
+    encrypt: Annotated[
+        bool | None,
+        typer.Option("--encrypt/--no-encrypt", help="Encrypt the tars of notes with the key in PRIDE_NOTES_KEY."),
+    ] = None,
     max_bad: Annotated[int, typer.Option(help="How many bad items and fields are allowed.", min=0)] = 10,
     workers: Annotated[int | None, typer.Option(help="Processes that convert; one a core if not given.", min=1)] = None,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that converts instead.")] = None,
@@ -58,7 +62,9 @@ def pack(
         raise UserError(f"--only takes 'privileged', not '{only}': nothing else can be written anew without its media.")
     if only:
         with progress("Notes") as tick:
-            rejoined = rejoin_notes(out, notes or [], max_bad=max_bad, drafts=drafts, work=work, progress=tick)
+            rejoined = rejoin_notes(
+                out, notes or [], max_bad=max_bad, drafts=drafts, encrypt=encrypt, work=work, progress=tick
+            )
         _report_notes(rejoined, out, drafts)
         return
     if not items:
@@ -75,6 +81,7 @@ def pack(
             workers=_on_ray(ray, chosen) if ray else workers,
             drafts=drafts,
             inline=inline,
+            encrypt=encrypt,
             work=work,
             progress=tick,
         )
@@ -106,6 +113,8 @@ def _report(result: "Result", out: str, drafts: bool) -> None:
     if kept_drafts := sum(result.manifest.drafts.values()):
         say(f"{kept_drafts} notes are a model's drafts as they were, and marked so beside the notes.")
     _report_teacher(result.teacher_removed)
+    if result.manifest.sealed:
+        say(f"The tars of notes are encrypted with the key '{result.manifest.sealed.key}'.")
     say(f"Packed into {out}. Next: pride check {out}")
 
 
@@ -124,6 +133,8 @@ def _report_notes(result: "Rejoined", out: str, drafts: bool) -> None:
     _report_teacher(result.teacher_removed)
     samples = sum(split.samples for split in result.manifest.splits.values())
     say(f"Notes of {result.changed:,} of {samples:,} samples changed; {result.rewritten} of its tars are new.")
+    if result.manifest.sealed:
+        say(f"The tars of notes are encrypted with the key '{result.manifest.sealed.key}'.")
 
 
 def _report_left_out(drafts_left_out: int, notes_unused: int, kept: bool) -> None:

@@ -53,7 +53,9 @@ def check(
     for name, count in looked.leaked.items():
         say(f"{name}: {count:,} of {looked.noted[name]:,} notes stand in the inputs word for word.")
     withheld = f" {looked.withheld} tars of notes are not at this site." if looked.withheld else ""
-    say(f"{looked.samples:,} samples in {looked.tars} tars: {looked.count:,} findings.{withheld}")
+    locked = f" {looked.locked} tars of notes are encrypted: without the key only their bytes were compared."
+    locked = locked if looked.locked else ""
+    say(f"{looked.samples:,} samples in {looked.tars} tars: {looked.count:,} findings.{withheld}{locked}")
     if looked.count:
         raise typer.Exit(1)
 

@@ -29,6 +29,7 @@ from pride_mm.data.manifest import (
     tar_name,
 )
 from pride_mm.data.sample import TAUGHT
+from pride_mm.data.seal import can_open, seal_of
 from pride_mm.data.shards import check_aligned
 from pride_mm.data.storage import Folder, ReadSettings
 from pride_mm.errors import SampleError
@@ -50,6 +51,7 @@ class Report:
     Attributes:
         samples, tars: how many were looked at.
         withheld: tars of notes that were not given to this site.
+        locked: tars of notes whose bytes were compared, and which the key that opens them isn't here for.
         findings: what is wrong, the first ``HELD`` of it; ``count`` is how much in all.
         noted, leaked: of each field of notes how many were compared with the inputs, and how many stand in them.
     """
@@ -57,6 +59,7 @@ class Report:
     samples: int = 0
     tars: int = 0
     withheld: int = 0
+    locked: int = 0
     count: int = 0
     findings: list[SampleError] = datum(default_factory=list)
     noted: Counter[str] = datum(default_factory=Counter)
@@ -82,7 +85,7 @@ def check(
         pool: where media are decoded; by default processes of this machine.
 
     Raises:
-        UserError: there are no shards, or no manifest that can be read.
+        UserError: there are no shards, no manifest that can be read, or another key than that of the notes.
     """
     storage = storage_of(str(place))
     manifest = parse_manifest(storage.read(MANIFEST), storage.place)
@@ -108,6 +111,8 @@ class _Check:
         self._found, self._leaked = found, leaked
         self.schema = manifest.contract
         self.report, self._seen = Report(), _Seen()
+        self._locked = not can_open(manifest.sealed, place)
+        self._seal = None if self._locked or manifest.sealed is None else seal_of(manifest.sealed, place)
         self._taught = parse_teacher(storage_of(place).read(TEACHER_RECORD), place)
 
     def find(self, finding: SampleError) -> None:
@@ -175,6 +180,7 @@ class _Check:
             self.report.withheld += 1
             return looked
         self.report.tars += not looked.missing
+        self.report.locked += self._locked and tar.roles == (Role.PRIVILEGED,)
         for finding in looked.findings:
             self.find(finding)
         return looked
@@ -200,9 +206,9 @@ class _Check:
             parts = tuple(
                 Part(tar.name[stem : -len(".tar")], tar.name, tar.record, index[key])
                 for tar, index in [(first, base), *beside]
-                if key in index
+                if key in index and not (self._locked and tar.roles == (Role.PRIVILEGED,))
             )
-            yield Job(self.place, key, parts, notes)
+            yield Job(self.place, key, parts, notes, self._seal)
 
     def _sample(self, checked: Checked, split: str, tar: str) -> None:
         self.report.samples += 1

@@ -11,6 +11,7 @@ from pride_mm.data.index import Entry
 from pride_mm.data.manifest import TarRecord
 from pride_mm.data.members import META, REACHED, from_json, is_media, media_value, suffixes
 from pride_mm.data.sample import TAUGHT, decode_role, read_reached
+from pride_mm.data.seal import Seal
 from pride_mm.data.tar import pread_members
 from pride_mm.errors import SampleError
 from pride_mm.schema import AudioField, Field, MediaData, Schema
@@ -31,12 +32,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """A sample to look at, by the tars that it lies in; the first holds its inputs."""
+    """A sample to look at, by the tars that it lies in: first its inputs. ``seal`` opens the one of the ``notes``."""
 
     place: str
     key: str
     parts: tuple[Part, ...]
     notes: str
+    seal: Seal | None = None
 
 
 @dataclass
@@ -82,7 +84,8 @@ def _read(job: Job, part: Part, max_member: int, checked: Checked) -> dict[str, 
             checked.findings.append(SampleError(f"{part.tar}: {job.key}", name.split(".")[1], reason))
             del entries[name]
     try:
-        return pread_members(open_tar(job.place, part.tar, part.record).descriptor, part.tar, job.key, entries)
+        members = pread_members(open_tar(job.place, part.tar, part.record).descriptor, part.tar, job.key, entries)
+        return job.seal.open(part.tar, job.key, members) if job.seal and part.added == job.notes else members
     except SampleError as error:
         checked.findings.append(error)
         return {}

@@ -13,6 +13,7 @@ from dataclasses import field as datum
 from pipelines.overlap import words
 from pride_mm.data.members import is_media
 from pride_mm.data.sample import Sample
+from pride_mm.data.seal import can_open
 from pride_mm.data.shards import ShardSet
 from pride_mm.errors import SampleError, UserError
 from pride_mm.progress import Progress, silent
@@ -30,7 +31,7 @@ class SplitStats:
         corpora: how many samples come from each.
         present: how many samples have a field.
         values: of each target that is a choice or a scale how often it has which value.
-        noted: whether the notes are here to be counted.
+        noted: whether the notes are here to be counted, and can be read.
         drafts: how many notes are a model's, left as they were.
     """
 
@@ -51,14 +52,19 @@ class SplitStats:
 
 
 def gather(shards: ShardSet, progress: Progress = silent) -> dict[str, SplitStats]:
-    """Count every split; a sample that is broken is counted as such."""
+    """Count every split; a sample that is broken is counted as such.
+
+    Notes are not counted where they are encrypted and the environment has no key; raises UserError for a wrong one.
+    """
     total, done = sum(shards.splits.values()), 0
     stats: dict[str, SplitStats] = {}
+    locked = not can_open(shards.manifest.sealed, shards.place)
     for split in shards.splits:
         counted = stats[split] = SplitStats(values={field.name: Counter() for field in shards.schema.heads})
         roles: tuple[Role, ...] = (Role.INPUT, Role.TARGET, Role.PRIVILEGED)
         try:
-            reader, counted.noted = shards.samples(split, roles, media=False), bool(shards.schema.privileged)
+            reader = shards.samples(split, roles[:2] if locked else roles, media=False)
+            counted.noted = bool(shards.schema.privileged) and not locked
         except UserError:  # a site that must not hold notes
             reader = shards.samples(split, roles[:2], media=False)
         for place in range(len(reader)):

@@ -26,6 +26,7 @@ from pipelines.pack.writer import Layout, Publisher, ShardWriter
 from pipelines.workers import Bounds, Workers, processes
 from pride_mm.data.manifest import MANIFEST, Manifest, ShardRecord, SplitRecord, TarRecord, parse_manifest
 from pride_mm.data.members import is_media
+from pride_mm.data.seal import new_seal
 from pride_mm.data.tar import file_sha256
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.files import write_json
@@ -63,6 +64,7 @@ def pack(
     workers: int | AbstractContextManager[Workers] | None = None,
     drafts: bool = False,
     inline: bool = False,
+    encrypt: bool | None = None,
     work: Path | None = None,
     progress: Progress = silent,
 ) -> Result:
@@ -79,6 +81,8 @@ def pack(
             don't depend on it.
         drafts: keep notes that are a model's drafts left as they were, marked as such. Targets never are.
         inline: write notes into the same tars as the rest, for tools that want it so.
+        encrypt: write tars of notes that only the key in the environment opens. Has to be said, either way, where the
+            pack that is replaced has such notes.
         work: where what isn't finished lies; default: hidden in ``out``.
         progress: told of each sample.
 
@@ -94,13 +98,19 @@ def pack(
     if isinstance(place, Folder):
         place.folder.mkdir(parents=True, exist_ok=True)
     folder = work or work_folder(out)
-    job = _job(items, notes, schema, settings, place, drafts, inline)
+    if encrypt is None and _has_sealed_notes(place):
+        raise UserError(f"The notes of {place.name} are encrypted: say --encrypt, or --no-encrypt to write them plain.")
+    if encrypt and inline:
+        raise UserError("--encrypt encrypts tars of notes, and with --inline there are none: leave out one of them.")
+    seal = new_seal() if encrypt else None
+    options = {"drafts": drafts, "inline": inline, "sealed": seal.about.model_dump() if seal else None}
+    job = _job(items, notes, schema, settings, place, options)
     if workers is None or isinstance(workers, int):
         workers = processes(workers, Bounds(settings.item_seconds, settings.item_bytes))
     with working(folder, out) as work_in, workers as pool:
         run = _Run(work_in, place, job, schema, settings, BadSamples(max_bad), progress)
         plan, known, afresh = run.plan(items, notes, drafts)
-        return run.pack(plan, Maker(schema, settings, drafts), pool, Layout(schema, inline), known, afresh)
+        return run.pack(plan, Maker(schema, settings, drafts), pool, Layout(schema, inline, seal), known, afresh)
 
 
 def _job(
@@ -109,8 +119,7 @@ def _job(
     schema: Schema,
     settings: PackSettings,
     place: Place,
-    drafts: bool,
-    inline: bool,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """All that the bytes depend on: an earlier run is gone on with only where it had the same."""
     return {
@@ -118,10 +127,17 @@ def _job(
         "notes": [[str(path.absolute()), file_sha256(path)] for path in notes],
         "schema": schema.sha256,
         "settings": settings.model_dump(mode="json"),
-        "options": {"drafts": drafts, "inline": inline},
+        "options": options,
         "versions": tool_versions(),
         "place": place.name,
     }
+
+
+def _has_sealed_notes(place: Place) -> bool:
+    old = place.read(MANIFEST)
+    with contextlib.suppress(UserError):  # no pack of this version's
+        return old is not None and parse_manifest(old, place.name).sealed is not None
+    return False
 
 
 class _Run:
@@ -216,6 +232,7 @@ class _Run:
             schema=self.schema,
             schema_sha256=self.schema.sha256,
             inline=self.job["options"]["inline"],
+            sealed=self.job["options"]["sealed"],
             packing=self.job["settings"],
             splits={split: self._split(split, finished) for split in plan.splits},
             bad=dict(sorted(Counter(kind_of(error) for error in self.bad).items())),

@@ -53,6 +53,7 @@ class Folder:
                 raise
             partial = self.folder / f"{name}{PARTIAL}"
             shutil.copyfile(path, partial)
+            shutil.copymode(path, partial)
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(partial, final)

@@ -15,6 +15,7 @@ from pipelines.pack.split import SPLITS
 from pride_mm.data.index import index_path
 from pride_mm.data.manifest import TEACHER, Manifest, TarRecord, tar_name
 from pride_mm.data.members import of_tar
+from pride_mm.data.seal import Seal
 from pride_mm.data.tar_writer import TarWriter
 from pride_mm.errors import UserError
 from pride_mm.schema import Role, Schema, StoredFile
@@ -23,9 +24,13 @@ _TAR = re.compile(rf"((?:{'|'.join(SPLITS)})-[0-9]{{6,}})(\.{Role.PRIVILEGED}|\.
 
 
 class Layout:
-    """Which tar of a shard holds what: notes lie apart, or with the rest where all is ``inline``."""
+    """Which tar of a shard holds what: notes lie apart, or with the rest where all is ``inline``.
 
-    def __init__(self, schema: Schema, inline: bool) -> None:
+    A ``seal`` encrypts them.
+    """
+
+    def __init__(self, schema: Schema, inline: bool, seal: Seal | None = None) -> None:
+        self.schema, self.seal = schema, seal
         self.notes = "" if inline else of_tar(Role.PRIVILEGED)
         self.added = ("", self.notes) if schema.privileged and not inline else ("",)
 
@@ -33,7 +38,12 @@ class Layout:
         """A sample's members by tar. In one tar, media still come last."""
         if len(self.added) == 1:
             return {"": {**packed.privileged, **packed.base}}
-        return {"": packed.base, self.notes: packed.privileged}
+        notes = packed.privileged
+        return {"": packed.base, self.notes: self.seal.seal(packed.key, notes) if self.seal else notes}
+
+    def writer(self, path: Path, added: str, at: int = 0) -> TarWriter:
+        """Writes one of the tars, from ``at`` on; one that holds notes is not for others to read."""
+        return TarWriter(path, at, private=added == self.notes and bool(self.schema.privileged))
 
 
 class ShardWriter:
@@ -90,12 +100,15 @@ class ShardWriter:
                 path = self._folder / tar_name(left.name, added)
                 if path.exists():  # it was whole already, and its neighbour wasn't
                     os.replace(path, path.with_name(f"{path.name}.partial"))
-                self._tars[added] = TarWriter(path, left.ends[added])
+                self._tars[added] = self._layout.writer(path, added, left.ends[added])
 
     def _begin(self, split: str) -> Open:
         number = sum(shard.split == split for shard in self._journal.finished)
         self._open = Open(f"{split}-{number:06d}")
-        self._tars = {added: TarWriter(self._folder / tar_name(self._open.name, added)) for added in self._layout.added}
+        self._tars = {
+            added: self._layout.writer(self._folder / tar_name(self._open.name, added), added)
+            for added in self._layout.added
+        }
         self._journal.begin(self._open.name)
         return self._open
 

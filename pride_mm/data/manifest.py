@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pride_mm.config import mistakes
 from pride_mm.data.members import of_tar
+from pride_mm.data.seal import Sealing
 from pride_mm.errors import UserError
 from pride_mm.schema import Frozen, Role, Schema
 
@@ -59,13 +60,15 @@ class Manifest(Frozen):
 
     ``inline`` says that the notes lie in the same tars as the rest. ``packing`` is the settings it was packed with, the
     seed among them. ``bad`` counts what was left out, by reason; ``drafts`` the values that are a model's drafts left
-    as they were, by field; ``tools`` names versions.
+    as they were, by field; ``tools`` names versions. ``sealed`` is how the tars of notes are encrypted, None where they
+    aren't; their SHA-256 is that of the encrypted bytes.
     """
 
     format: Literal[1] = 1
     contract: Schema = Setting(alias="schema")
     schema_sha256: str
     inline: bool = False
+    sealed: Sealing | None = None
     packing: dict[str, Any] = {}
     splits: dict[Name, SplitRecord]
     bad: dict[str, int]

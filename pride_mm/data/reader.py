@@ -15,6 +15,7 @@ from pride_mm.data.ahead import Ahead
 from pride_mm.data.index import Entry, Index
 from pride_mm.data.manifest import ShardRecord, TarRecord, tar_name
 from pride_mm.data.sample import TAUGHT, Form, Sample, check_members
+from pride_mm.data.seal import seal_of
 from pride_mm.data.storage import Folder, OpenFile, ReadSettings, Recent, Storage
 from pride_mm.data.tar import index_tar, pread_members
 from pride_mm.errors import SampleError, UserError
@@ -54,7 +55,7 @@ class ShardReader(Sequence[Sample]):
         sizes: how many samples each shard has, in the order of the places.
 
     Raises:
-        UserError: a tar that this needs is missing.
+        UserError: a tar that this needs is missing, or the notes are encrypted and the key isn't there.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class ShardReader(Sequence[Sample]):
         needed = [(tar_name(s.name, added), self._record(s, added)) for added in form.parts for s in self.records]
         for tar, reason in storage.missing(needed):
             raise UserError(f"{tar} {reason} in {storage.place}: {_maker(tar, storage.place)}")
+        if form.sealed is not None:
+            seal_of(form.sealed, storage.place)
         self._forget()
 
     def _forget(self) -> None:
@@ -211,9 +214,13 @@ class ShardReader(Sequence[Sample]):
     def _read_once(self, part: _Part, key: str, entries: dict[str, Entry]) -> dict[str, bytes]:
         file = self._file(part)  # held while it is read: another thread may push it out of what is at hand
         try:
-            return pread_members(file.descriptor, part.tar, key, entries)
+            members = pread_members(file.descriptor, part.tar, key, entries)
         except OSError as error:
             raise SampleError(f"{part.tar}: {key}", None, f"cannot be read ({error.strerror})") from None
+        if self.form.sealed is None or part.added != self.form.notes:
+            return members
+        # the key stays in the environment: a reader that travels to another process takes none along
+        return seal_of(self.form.sealed, self.place).open(part.tar, key, members)
 
     def _file(self, part: _Part) -> OpenFile:
         return self._files.get(part.tar, lambda: self._storage.open(part.tar, part.record, part.index, part.wanted))

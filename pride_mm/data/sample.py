@@ -75,7 +75,8 @@ class Form:
         teacher: whether the teacher's member is.
         media: whether clips and sound are.
 
-    ``parts`` is what the set adds to a shard's name for the tars that are read, ``wanted`` the members of each.
+    ``parts`` is what the set adds to a shard's name for the tars that are read, ``wanted`` the members of each,
+    ``sealed`` how the notes are encrypted, where they are read and are.
     """
 
     def __init__(self, manifest: Manifest, roles: Sequence[Role], teacher: bool, media: bool) -> None:
@@ -83,6 +84,7 @@ class Form:
         self.roles = tuple(Role(role) for role in roles)
         notes = Role.PRIVILEGED in self.roles and bool(self.schema.privileged)
         self.notes = manifest.added(Role.PRIVILEGED) if notes else None
+        self.sealed = manifest.sealed if notes else None
         self.parts = tuple(
             dict.fromkeys(["", *([self.notes] if self.notes is not None else []), *([TAUGHT] if teacher else [])])
         )

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,12 +41,13 @@ class TarWriter:
     Args:
         path: of the tar.
         at: where to go on in what another writer left behind; what lies after it is cut off. 0 begins anew.
+        private: nobody but its owner and their group may read it, whatever the process's umask says.
 
     Raises:
         ValueError: nothing was left behind, less than ``at`` bytes, or no sample ends there.
     """
 
-    def __init__(self, path: Path, at: int = 0) -> None:
+    def __init__(self, path: Path, at: int = 0, private: bool = False) -> None:
         self.path, self.partial = path, path.with_name(path.name + PARTIAL)
         self._digest, self._index = hashlib.sha256(), IndexBuilder()
         self._thread: ThreadPoolExecutor | None = None
@@ -56,6 +58,8 @@ class TarWriter:
         if at and not self.partial.is_file():
             raise ValueError(f"{self.partial.name} isn't there to go on with")
         self._file = self.partial.open("r+b" if at else "w+b", buffering=0)
+        if private:
+            os.fchmod(self._file.fileno(), os.fstat(self._file.fileno()).st_mode & ~stat.S_IRWXO)
         try:
             self._resume(at)
         except BaseException:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pride_mm.data.seal import can_open
 from pride_mm.data.shards import ShardSet
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.evaluation.examined import load_examinee
@@ -65,6 +66,7 @@ def check_run(
     examinee = load_examinee(run, shards)
     if not shards.schema.privileged:
         return Check(title, "the schema has no privileged field")
+    can_open(shards.manifest.sealed, shards.place)  # raises: a wrong key is no site without notes
     try:
         reader = shards.samples(split, (Role.INPUT, Role.TARGET, Role.PRIVILEGED))
     except UserError:
@@ -102,6 +104,7 @@ def check_notes(shards: ShardSet, progress: Progress = silent) -> list[Check]:
 
     Samples that cannot be read are left out here: whoever looks at the splits names them.
     """
+    can_open(shards.manifest.sealed, shards.place)
     counter = OverlapCounter(shards.schema)
     total, done = sum(shards.splits.values()), 0
     for split, size in shards.splits.items():

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pride_mm.data.seal import can_open
 from pride_mm.data.shards import ShardReader, ShardSet
 from pride_mm.errors import BadSamples, SampleError, UserError
 from pride_mm.evaluation import metrics
@@ -127,7 +128,9 @@ class _Session:
         return check_leakage(self.schema, samples, examinee.collator, examinee.everything) if samples else None
 
     def _with_notes(self) -> ShardReader | None:
-        """The split with its notes, or None at a site that was not given them."""
+        """The split with its notes, or None at a site that was not given them, or their key."""
+        if not can_open(self.shards.manifest.sealed, self.shards.place):
+            return None
         try:
             return self.shards.samples(self.split, (Role.INPUT, Role.TARGET, Role.PRIVILEGED))
         except UserError:

@@ -5,7 +5,7 @@ weights, tokenizer, prompt and fields, and the shards it belongs to; all of it i
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -297,9 +297,25 @@ def _places(shards: ShardSet, split: str) -> Iterator[tuple[ShardRecord, range]]
 
 def _identities(shards: ShardSet) -> dict[str, str]:
     """What the cache belongs to: the inputs and, where there are some, the notes that the teacher has read."""
-    return {
-        shard.name: hashlib.sha256(
-            "".join(shard.tars[added].sha256 for added in sorted(shard.tars)).encode()
-        ).hexdigest()
-        for shard in shards.shards()
-    }
+    return {shard.name: _identity(shard) for shard in shards.shards()}
+
+
+def _identity(shard: ShardRecord) -> str:
+    return hashlib.sha256("".join(shard.tars[added].sha256 for added in sorted(shard.tars)).encode()).hexdigest()
+
+
+def carried_over(data: bytes, before: Sequence[ShardRecord], after: Sequence[ShardRecord]) -> bytes:
+    """The record of a cache for shards that are other bytes now and say what they said: notes that were encrypted.
+
+    Args:
+        data: the record as it is.
+        before, after: the shards, as they were and as they are.
+
+    Raises:
+        ValueError: it is no record.
+    """
+    record = CacheRecord.model_validate_json(data)
+    now = {was.name: _identity(shard) for was, shard in zip(before, after, strict=True)}
+    was = {shard.name: _identity(shard) for shard in before}
+    shards = {name: now[name] if old == was.get(name) else old for name, old in record.shards.items()}
+    return record.model_copy(update={"shards": shards}).model_dump_json().encode()
