@@ -31,15 +31,15 @@ def measure(schema: Schema, gold: Gold, trials: Sequence[Predictions]) -> dict[s
             rows = [place[gold.groups[key]] for key in like.keys]
             np.add.at(sums[number], rows, np.stack([like.nats, like.tokens], 1))
         found["perplexity"] = Measured(sums, _perplexity, -1)
+    reads = [trial.read for trial in trials]
     for head in schema.heads:
         labels = gold.labels[head.name]
-        keys = [key for key in gold.keys if key in labels and all(key in t.read[head.name] for t in trials)]
+        keys = [key for key in gold.keys if key in labels and all(key in read[head.name] for read in reads)]
         if not keys:
             continue
         count = len(classes(head))
         table = np.zeros((len(trials), len(names), count * count))
-        for number, trial in enumerate(trials):
-            read = trial.read[head.name]
+        for number, read in enumerate(each[head.name] for each in reads):
             rows = [place[gold.groups[key]] for key in keys]
             np.add.at(table[number], (rows, [labels[key] * count + read[key] for key in keys]), 1.0)
         found[f"{head.name}.accuracy"] = Measured(table, _accuracy, 1)

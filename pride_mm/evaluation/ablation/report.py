@@ -11,7 +11,13 @@ from pride_mm.evaluation.results import plain
 from pride_mm.page import svg, write_page
 
 _TEMPLATE = Path(__file__).parent.parent / "templates" / "ablation.html.j2"
-_ANSWERS = ("bleu", "rouge_l", "meteor", "distinct_2", "empty")
+_ANSWERS = {
+    "bleu": "BLEU",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "distinct_2": "Distinct-2",
+    "empty": "Empty",
+}
 """The scores of answers that the table has; all of them are in the JSON."""
 _COLOUR = {"better": COLOURS[0], "same": "#9aa3af", "worse": COLOURS[3]}
 
@@ -85,7 +91,7 @@ def write_ablation(path: Path, found: Findings) -> None:
         _TEMPLATE,
         title=f"Ablation: {found.name}",
         found=found,
-        columns=[found.titles.get(name, name.replace("_", " ")) for name in _columns(found)],
+        columns=[(found.titles | _ANSWERS)[name] for name in _columns(found)],
         rows=[{"row": row, "cells": [_cell(row.values.get(name)) for name in _columns(found)]} for row in found.rows],
         differences=[
             {
