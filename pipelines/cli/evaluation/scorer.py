@@ -17,7 +17,7 @@ def scorer(
     ] = None,
     max_bad: Annotated[int, typer.Option(min=0, help="Bad rows that are allowed.")] = 10,
 ) -> None:
-    """Learn to read levels of empathy off answers that people have rated, for 'pride eval score --empathy'.
+    """Learn to read levels of empathy off answers that people have rated, as 'pride eval score' can use them.
 
     Every scale among the corpus's notes is learnt. A fifth of the posts is held out: how well it reads the answers to
     those is printed beside two ways of knowing nothing, and goes with it into each report.
