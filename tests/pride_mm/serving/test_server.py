@@ -354,7 +354,8 @@ def test_killed_decoders_are_replaced(server: Served, http: httpx.Client, clip: 
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     for _ in range(3):
-        assert ask(http, [clip_part(clip.read_bytes())]).status_code == 200
+        answer = ask(http, [clip_part(clip.read_bytes())])
+        assert answer.status_code == 200, answer.text
     assert not set(before) & set(_decoders(server))
     assert "pride_decoder_restarts 0" not in http.get("/metrics").text
 
