@@ -99,7 +99,8 @@ def test_a_name_that_is_not_there_lists_those_that_are() -> None:
     ):
         find_config("run", "plian")
     with pytest.raises(
-        UserError, match=r"No prompt 'x': give a path to a .j2 file, or one of: draft, empathy_reasoning\."
+        UserError,
+        match=r"No prompt 'x': give a path to a .j2 file, or one of: draft, empathy_reasoning, judge, notes_only\.",
     ):
         find_config("prompt", "x", ".j2")
 
