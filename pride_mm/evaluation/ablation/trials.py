@@ -95,11 +95,10 @@ class Design:
     @classmethod
     def of(cls, ablation: Ablation, shards: ShardSet, out: Path) -> "Design":
         """Leave out what makes no difference on these shards, such as an arm without video where there is none."""
-        base, arms, left_out = ablation.arms[0], [], {}
+        arms, left_out = [], {}
+        base = _met(ablation.settings_of(ablation.arms[0], 0), shards.schema)
         for arm in ablation.arms:
-            same = _met(ablation.settings_of(arm, 0), shards.schema) == _met(
-                ablation.settings_of(base, 0), shards.schema
-            )
+            same = _met(ablation.settings_of(arm, 0), shards.schema) == base
             other = ablation.teacher_of(arm) != ablation.teacher
             if arm.name != FULL and same and not other and arm.matched == "steps":
                 left_out[arm.name] = "what it changes, these shards don't have"
