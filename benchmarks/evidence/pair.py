@@ -124,7 +124,9 @@ def learn(model: Any, batches: Sequence[list[Pair]], rate: float, name: str) -> 
     model.eval()
 
 
-def teach_base(base: Path, shards: Path, notes: str, seed: int, out: Path, samples: int, prompt: str) -> None:
+def teach_base(
+    base: Path, shards: Path, notes: str, seed: int, out: Path, samples: int, epochs: int, prompt: str
+) -> None:
     """Fine-tune the base to answer from the teacher's prompts."""
     from pride_mm.data.shards import ShardSet
     from pride_mm.errors import BadSamples
@@ -138,7 +140,7 @@ def teach_base(base: Path, shards: Path, notes: str, seed: int, out: Path, sampl
     bad = BadSamples(100)
     pairs = read_pairs(tokenizer, template, opened, "train", bad, 48, notes)[:samples]  # type: ignore[arg-type]
     torch.manual_seed(seed)
-    learn(model, list(_batches(pairs, 32, 1, seed)), 1e-3, out.name)
+    learn(model, list(_batches(pairs, 32, epochs, seed)), 1e-3, out.name)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
@@ -155,6 +157,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--samples", type=int, default=8000)
+    parser.add_argument("--teacher-epochs", type=int, default=1)
     parser.add_argument("--prompt", default="notes_only")
     parser.add_argument("--notes", default="given,none")
     parser.add_argument("--seeds", default="1,2")
@@ -174,7 +177,7 @@ def main() -> None:
     for notes, seed in itertools.product(given.notes.split(","), given.seeds.split(",")):
         place = given.out / f"{notes}-{seed}"
         if not (place / "model.safetensors").is_file():
-            teach_base(base, given.shards, notes, int(seed), place, given.samples, given.prompt)
+            teach_base(base, given.shards, notes, int(seed), place, given.samples, given.teacher_epochs, given.prompt)
 
 
 if __name__ == "__main__":

@@ -341,7 +341,7 @@ def test_uploads_that_nobody_should_trust(
 
 def _decoders(server: Served) -> list[int]:
     """The processes that decode: the children of the process that forks them, which has no other."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
     forks = {int(pid) for pid, parent, args in rows if int(parent) == server.process.pid and "forkserver" in args}
     return [int(pid) for pid, parent, _ in rows if int(parent) in forks]
