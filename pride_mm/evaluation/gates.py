@@ -24,7 +24,7 @@ from pride_mm.errors import BadSamples
 from pride_mm.evaluation.gold import spread
 from pride_mm.evaluation.predictions import Examinee, read_samples
 from pride_mm.student.attention import Prefix
-from pride_mm.training.privileged import NOTES, PrivilegedPath
+from pride_mm.training.privileged import NOTES, Place, PrivilegedPath
 
 _PATH = "training.path."
 _BATCH = 8
@@ -38,7 +38,7 @@ class Noted:
 
     Attributes:
         samples: how many had some.
-        gate: tanh of the gate that notes are added through; None where they join the other sources' softmax.
+        gate: tanh of the gate that notes are added through; None where they have none.
         fields: the mean share of attention on each privileged field, over the samples that have it.
         sources: on each source, in the pass with notes.
         gain: nats a token by which notes make the gold responses likelier; negative where they harm.
@@ -98,7 +98,9 @@ def load_path(checkpoint: Path, examinee: Examinee) -> PrivilegedPath | None:
         return None
     config = examinee.student.config
     fields = tuple(field.name for field in examinee.schema.privileged)
-    path = PrivilegedPath(fields, config.width, config.latents, separate=config.fusion == "multi_source")
+    beside = any(name.startswith("attention.") for name in state)
+    place: Place = "beside" if beside else "among" if "mark" in state else "instead"
+    path = PrivilegedPath(fields, config.width, config.latents, place=place)
     path.load_state_dict(state)
     return path.eval()
 

@@ -183,6 +183,9 @@ class Student(PreTrainedModel, GenerationMixin):
             # Encoders run on the rows that have the source, and not at all where none has.
             if given is not None and len(index):
                 tokens, mask = self._tokens(name, given.values[index], given.mask[index])
+                if name == PREDICTED:  # what experts would note is seen and heard, too
+                    tokens = torch.cat([tokens, *(seen[index].to(tokens.dtype) for seen in latents)], 1)
+                    mask = torch.cat([mask, *(there[index] for there in present)], 1)
                 latent = latent.index_copy(0, index, resampler(tokens, mask).to(latent.dtype))
             latents.append(latent)
             present.append(has[:, None].expand(-1, self.config.latents))

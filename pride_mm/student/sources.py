@@ -41,9 +41,14 @@ class Sources:
         mask = torch.cat([self.mask, present[:, None].expand(-1, latents.shape[1])], 1)
         return Sources(torch.cat([self.latents, latents.to(self.latents.dtype)], 1), mask, (*self.names, name))
 
+    def with_predicted(self, latents: Float[Tensor, "B K D"]) -> "Sources":
+        """Other latents in the place of those that are predicted."""
+        parts = [latents.to(self.latents.dtype) if name == PREDICTED else self.of(name) for name in self.names]
+        return Sources(torch.cat(parts, 1), self.mask, self.names)
+
     @property
     def predicted(self) -> Float[Tensor, "B K D"]:
-        """z_p: the privileged latents as read off the dialogue."""
+        """z_p: the privileged latents as read off the dialogue and the other sources."""
         return self.of(PREDICTED)
 
 

@@ -54,8 +54,9 @@ class Whole:
     pull: Tensor | None = None
 
 
-def _headed(counts: Mapping[str, float]) -> dict[str, float]:
-    return {name.removeprefix("heads."): count for name, count in counts.items() if name.startswith("heads.")}
+def _headed(counts: Mapping[str, float], kind: str = "") -> dict[str, float]:
+    begin = f"{kind}heads."
+    return {name.removeprefix(begin): count for name, count in counts.items() if name.startswith(begin)}
 
 
 class Distillation(nn.Module):
@@ -95,7 +96,7 @@ class Distillation(nn.Module):
                 field_dropout=settings.privileged.field_dropout,
                 row_dropout=settings.privileged.row_dropout,
                 seed=settings.seed,
-                separate=student.config.fusion == "multi_source",
+                place=settings.privileged.place_in(student.config.fusion),
             )
         projected = self.loss.uses("mmd", "cosine") and teacher_width > 0
         self.projection = feature_projection(width, teacher_width) if projected else None
@@ -182,6 +183,7 @@ class Distillation(nn.Module):
             counts["prior"] = float(present.sum())
             part = batch.rows(self.path.choose(present, progress, chances))
             counts |= self._tokens(part, self._response(part), NOTED)
+            counts |= {f"{NOTED}heads.{name}": count for name, count in count_targets(names, part.targets).items()}
             counts["consistency"] = float(self._response(part).mask.sum())
         return counts
 
@@ -322,6 +324,11 @@ class Distillation(nn.Module):
             parts["privileged"] = weights["privileged"] * fused.total
             terms["privileged"] = fused.cross_entropy
             terms[f"privileged_{self.loss.divergence}"] = fused.divergence
+            if noted.logits:
+                terms["privileged_heads"] = heads_loss(noted.logits, part.targets, _headed(counts, NOTED))
+                parts["privileged"] = parts["privileged"] + (
+                    weights["privileged"] * weights["heads"] * terms["privileged_heads"]
+                )
             if weights["consistency"] > 0:
                 terms["consistency"] = self._consistency(part, deploy.hidden[rows], noted.hidden, counts)
                 parts["consistency"] = weights["consistency"] * terms["consistency"]
@@ -373,7 +380,7 @@ class Distillation(nn.Module):
     def term_names(self) -> list[str]:
         """What ``forward`` and ``gradient_norms`` may name, on any batch."""
         divergence = self.loss.divergence
-        return list(dict.fromkeys(["total", "cross_entropy", divergence, f"privileged_{divergence}", *TERMS]))
+        return list(dict.fromkeys(["total", "cross_entropy", divergence, f"privileged_{divergence}", "privileged_heads", *TERMS]))
 
     @property
     def measured_names(self) -> list[str]:

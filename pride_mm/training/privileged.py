@@ -2,14 +2,17 @@
 
 Letters: ``B`` batch, ``L`` text tokens, ``N`` tokens of a note, ``K`` latents, ``D`` width.
 
-The text attends to the notes in a softmax *of its own* (in a joint one, taking the notes away would
-renormalise all other sources), added through a gate that starts at zero. Fields and rows are dropped
+Where the notes are read: ``beside`` the sources, in a softmax *of its own* (in a joint one, taking the notes away would
+renormalise all other sources), added through a gate that starts at zero; ``among`` them, as one more of the joint
+softmax; or ``instead`` of the predicted latents, so that what reads the notes in training reads their prediction
+afterwards, as a variational model's prior stands in for its posterior (Sohn et al., NeurIPS 2015). Fields and rows are dropped
 by chances of their own, so that the random numbers of the deploy pass do not depend on whether there are notes.
 A row that is dropped is left to the deploy pass.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +26,7 @@ from pride_mm.student.sources import Read, Sources
 from pride_mm.training.chances import Chances
 
 NOTES = "notes"
+Place = Literal["beside", "among", "instead"]
 ANNEAL_FROM = 0.8
 """From this part of training on, row dropout rises to one, so that training ends as deployment begins."""
 
@@ -49,7 +53,7 @@ class PrivilegedPath(nn.Module):
         field_dropout: chance that a field of a row is not shown, in training.
         row_dropout: chance that a row reads nothing, in training.
         seed: of its start.
-        separate: the text reads the notes in a softmax of their own; else they join the other sources.
+        place: where the notes are read; see the module.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class PrivilegedPath(nn.Module):
         seed: int = 0,
         inner: int = 256,
         heads: int = 4,
-        separate: bool = True,
+        place: Place = "beside",
     ) -> None:
         super().__init__()
         self.fields = tuple(fields)
@@ -71,9 +75,10 @@ class PrivilegedPath(nn.Module):
             torch.manual_seed(seed)
             self.field = nn.Parameter(torch.randn(len(self.fields), width) * 0.02)
             self.resampler = Resampler(width, latents, min(width, inner), heads)
-            self.attention = MultiSourceAttention(width, 1, min(width, inner), heads, latents) if separate else None
-            self.mark = None if separate else nn.Parameter(torch.randn(width) * 0.02)
-            self.predict = nn.Linear(width, width, bias=False)
+            beside = place == "beside"
+            self.attention = MultiSourceAttention(width, 1, min(width, inner), heads, latents) if beside else None
+            self.mark = nn.Parameter(torch.randn(width) * 0.02) if place == "among" else None
+            self.predict = None if place == "instead" else nn.Linear(width, width, bias=False)
 
     def shown(self, notes: Mapping[str, Padded], chances: Chances | None = None) -> dict[str, Bool[Tensor, "B N"]]:
         """Which tokens of each field are shown; all of them where there are no chances."""
@@ -104,12 +109,18 @@ class PrivilegedPath(nn.Module):
     ) -> Float[Tensor, ""]:
         """``1 - cos(W z_p, z_q)`` over the rows with notes, no gradient into the notes; zero with a path where none.
 
+        Where ``z_p`` stands in for ``z_q``, it has to be it: ``|z_p - z_q|^2 / |z_q|^2``.
         ``count`` is what to divide by instead of the rows with notes: theirs of the whole batch, of which this is a
         part.
         """
         target = notes.values.detach()
-        kind = wide(predicted, self.predict.weight)
-        apart = 1 - F.cosine_similarity(self.predict(predicted.to(kind)), target.to(kind), dim=-1)
+        if self.predict is None:
+            kind = wide(predicted)
+            away = (predicted.to(kind) - target.to(kind)).square().sum(-1)
+            apart = away / target.to(kind).square().sum(-1).clamp(min=1e-6)
+        else:
+            kind = wide(predicted, self.predict.weight)
+            apart = 1 - F.cosine_similarity(self.predict(predicted.to(kind)), target.to(kind), dim=-1)
         rows = notes.present.to(apart.dtype)
         return (apart.mean(1) * rows).sum() / max(float(rows.sum()) if count is None else count, 1e-9)
 
@@ -124,10 +135,14 @@ class PrivilegedPath(nn.Module):
         return present.nonzero().flatten()
 
     def join(self, notes: NoteLatents, sources: Sources) -> tuple[Read | None, Sources]:
-        """How ``Student.respond`` gets to see the notes: what to read beside the sources, or as one of them."""
-        if self.mark is None:
+        """How ``Student.respond`` gets to see the notes: what to read beside the sources, or these with the notes."""
+        if self.attention is not None:
             return self.read(notes), sources
-        return None, sources.with_notes(notes.values + self.mark, notes.present, NOTES)
+        if self.mark is not None:
+            return None, sources.with_notes(notes.values + self.mark, notes.present, NOTES)
+        return None, sources.with_predicted(
+            torch.where(notes.present[:, None, None], notes.values.to(sources.latents.dtype), sources.predicted)
+        )
 
     def read(self, notes: NoteLatents) -> Read:
         """What ``Student.respond`` adds to its embeddings: exactly nothing in rows without notes."""

@@ -8,6 +8,7 @@ from pydantic import model_validator
 from pride_mm.losses.alignment import POOLED, DualAlignment
 from pride_mm.schema import Frozen, Kind
 from pride_mm.student.config import EncoderSettings, Fusion
+from pride_mm.training.privileged import Place
 
 Positive = Annotated[int, Setting(ge=1)]
 Fraction = Annotated[float, Setting(ge=0, le=1)]
@@ -172,10 +173,17 @@ class PrivilegedSettings(Frozen):
         field_dropout: chance that a field of a row is not shown.
         row_dropout: chance that a row is trained without its notes in the privileged pass; it rises to 1
             over the last fifth of training, so that training ends as deployment begins.
+        place: where they are read: ``beside`` the sources behind a gate (among them, where student.fusion isn't
+            multi_source), or ``instead`` of the latents that are predicted of them.
     """
 
     field_dropout: Fraction = 0.3
     row_dropout: Fraction = 0.3
+    place: Literal["beside", "instead"] = "beside"
+
+    def place_in(self, fusion: Fusion) -> Place:
+        """Where a student of such a fusion reads the notes."""
+        return "among" if self.place == "beside" and fusion != "multi_source" else self.place
 
 
 class TeacherSettings(Frozen):

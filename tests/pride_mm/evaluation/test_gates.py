@@ -13,7 +13,7 @@ from pride_mm.evaluation.examined import load_examinee
 from pride_mm.evaluation.gates import gates, load_path
 from pride_mm.evaluation.predictions import Examinee
 from pride_mm.schema import Role
-from pride_mm.training.privileged import PrivilegedPath
+from pride_mm.training.privileged import Place, PrivilegedPath
 
 ALL = (Role.INPUT, Role.TARGET, Role.PRIVILEGED)
 
@@ -23,10 +23,10 @@ def examinee(runs: list[Path], opened: ShardSet) -> Examinee:
     return load_examinee(runs[0], opened)
 
 
-def _checkpoint(folder: Path, examinee: Examinee, gate: float, separate: bool = True) -> PrivilegedPath:
+def _checkpoint(folder: Path, examinee: Examinee, gate: float, place: Place = "beside") -> PrivilegedPath:
     config = examinee.student.config
     fields = tuple(field.name for field in examinee.schema.privileged)
-    path = PrivilegedPath(fields, config.width, config.latents, separate=separate)
+    path = PrivilegedPath(fields, config.width, config.latents, place=place)
     with torch.no_grad():
         if path.attention is not None:
             path.attention.gate.fill_(gate)
@@ -91,7 +91,7 @@ def test_notes_that_join_the_sources_have_no_gate(tmp_path: Path, examinee: Exam
     fusion = student.config.fusion
     student.config.fusion = "hierarchical"  # the path joins the sources wherever this isn't multi_source
     try:
-        _checkpoint(tmp_path, examinee, 0.0, separate=False)
+        _checkpoint(tmp_path, examinee, 0.0, place="among")
         found = gates(examinee, tmp_path, opened.samples("test", ALL), {}).noted
     finally:
         student.config.fusion = fusion

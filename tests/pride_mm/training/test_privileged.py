@@ -150,3 +150,26 @@ def test_nothing_of_it_reaches_the_students_folder(loaded, path, tmp_path):
     total = sum(parameter.numel() for parameter in student.parameters())
     assert sum(parameter.numel() for parameter in kept.parameters()) == total
     assert not set(path.state_dict()) & {name for name in kept.state_dict() if "field" in name or "predict." in name}
+
+
+def test_notes_stand_in_the_place_of_their_prediction(loaded):
+    student = loaded[0].train()
+    path = PrivilegedPath(FIELDS, 64, 8, row_dropout=0.0, field_dropout=0.0, place="instead")
+    inputs, response = {"dialogue": ids(7)}, ids(8)
+    with torch.no_grad():
+        student.attention.gate.fill_(0.5)
+    deploy = student.respond(inputs, response)
+    latents = path.encode(notes(absent=(1, 5)), student.get_input_embeddings())
+    read, sources = path.join(latents, deploy.sources)
+    assert read is None
+    assert sources.names == deploy.sources.names
+    noted = student.respond(inputs, response, read, sources)
+    same = (deploy.hidden == noted.hidden).flatten(1).all(1)
+    assert same.tolist() == [False, True, False, False, False, True]
+    assert path.prior_loss(latents.values, latents) == 0  # what predicts them exactly can stand in for them
+    assert path.prior_loss(2 * latents.values, latents).item() == pytest.approx(1.0)
+    noted.logits["emotion"].square().sum().backward()
+    assert path.resampler.latents.grad.abs().sum() > 0  # heads read them, whatever the gate
+    with torch.no_grad():
+        student.attention.gate.zero_()
+    student.zero_grad()
