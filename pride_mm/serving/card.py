@@ -27,6 +27,7 @@ _USE = """## Use
 
 ```
 pride chat ARTIFACT
+pride serve ARTIFACT
 pride predict ARTIFACT requests.jsonl --out answers.jsonl
 ```
 
