@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from xml.etree import ElementTree
 
 from annotate.page.hotkeys import NO_KEY, hotkeys, options_of
+from annotate.page.radios import tell_apart
 from pride_mm.schema import (
     ChoicesField,
     Field,
@@ -115,6 +116,7 @@ def label_config(page: Page) -> str:
     _header(clip, f"${ITEM}", size=6)
     for field in page.shown:
         OBJECTS.get(field.kind, _shown_text)(field, page, clip)
+    tell_apart(root)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode")
 

@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import annotate.page
+from annotate.page.radios import tell_apart
 from annotate.study.plan import Shown
 from pride_mm.evaluation.pairs import Pair
 from pride_mm.evaluation.preference import ASPECTS, SIDES
@@ -42,6 +43,7 @@ def study_config() -> str:
     ElementTree.SubElement(
         talk, "Paragraphs", name=DIALOGUE, value=f"${DIALOGUE}", layout="dialogue", nameKey="speaker", textKey="text"
     )
+    tell_apart(root)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode")
 

@@ -174,7 +174,8 @@ class Student(PreTrainedModel, GenerationMixin):
         self._check_names(inputs)
         dialogue = inputs[self.schema.dialogue.name]
         rows = len(dialogue.values)
-        latents, present = [], []
+        latents: list[Tensor] = []
+        present: list[Tensor] = []
         for name, resampler in zip(self.source_names, self.resamplers, strict=True):
             given = dialogue if name == PREDICTED else inputs.get(name)
             has = dialogue.mask.new_zeros(rows) if given is None else given.present

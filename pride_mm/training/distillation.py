@@ -380,7 +380,8 @@ class Distillation(nn.Module):
     def term_names(self) -> list[str]:
         """What ``forward`` and ``gradient_norms`` may name, on any batch."""
         divergence = self.loss.divergence
-        return list(dict.fromkeys(["total", "cross_entropy", divergence, f"privileged_{divergence}", "privileged_heads", *TERMS]))
+        noted = [f"privileged_{divergence}", "privileged_heads"]
+        return list(dict.fromkeys(["total", "cross_entropy", divergence, *noted, *TERMS]))
 
     @property
     def measured_names(self) -> list[str]:

@@ -5,9 +5,10 @@ Letters: ``B`` batch, ``L`` text tokens, ``N`` tokens of a note, ``K`` latents, 
 Where the notes are read: ``beside`` the sources, in a softmax *of its own* (in a joint one, taking the notes away would
 renormalise all other sources), added through a gate that starts at zero; ``among`` them, as one more of the joint
 softmax; or ``instead`` of the predicted latents, so that what reads the notes in training reads their prediction
-afterwards, as a variational model's prior stands in for its posterior (Sohn et al., NeurIPS 2015). Fields and rows are dropped
-by chances of their own, so that the random numbers of the deploy pass do not depend on whether there are notes.
-A row that is dropped is left to the deploy pass.
+afterwards, as a variational model's prior stands in for its posterior (Sohn et al., NeurIPS 2015).
+
+Fields and rows are dropped by chances of their own, so that the random numbers of the deploy pass do not depend on
+whether there are notes. A row that is dropped is left to the deploy pass.
 """
 
 from collections.abc import Mapping, Sequence

@@ -117,3 +117,13 @@ def test_a_long_guideline_folds_away(pride: Schema) -> None:
     root = ElementTree.fromstring(label_config(Page(schema, ())))
     (panel,) = [tag for tag in root.iter("Panel") if tag.get("value") == "Guideline"]
     assert panel.find("Header").get("value") == wordy.guideline  # type: ignore[union-attr]
+
+
+def test_no_two_radio_buttons_of_two_fields_have_one_name():
+    root = ElementTree.fromstring(label_config(Page(load_schema("pride"), ("video", "audio"))))
+    fields = [tag for tag in root.iter("Choices") if tag.get("choice") == "single-radio"]
+    aliases = [option.get("alias") for field in fields for option in field]
+    names = [option.get("value") for field in fields for option in field]
+    assert aliases.count("neutral") > 1
+    assert len(set(names)) == len(names)
+    assert [name.replace("\u200b", "") for name in names] == aliases
