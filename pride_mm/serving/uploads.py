@@ -72,7 +72,7 @@ def of_base64(text: str, name: str, kind: Kind) -> Upload:
 
 
 def read_upload(
-    upload: Upload, fields: Sequence[VideoField | AudioField], seconds: float, wanted: Kind
+    upload: Upload, fields: Sequence[VideoField | AudioField], seconds: float, wanted: Kind | None
 ) -> dict[str, Any]:
     """What the student is to see and hear of an upload: arrays by field; runs in a ``Guard``.
 
@@ -80,7 +80,7 @@ def read_upload(
         upload: the bytes.
         fields: that it may serve. Sound of a clip that has none is left out.
         seconds: the longest that is taken.
-        wanted: what it has to have.
+        wanted: what it has to have; None for nothing.
 
     Raises:
         MediaError: what is wrong with it.
@@ -93,7 +93,7 @@ def read_upload(
     for stream in (info.video, info.audio):
         if stream is not None and stream.duration > seconds:
             raise MediaError(f"lasts {stream.duration:.0f} s; {seconds:g} s are allowed")
-    if not _has(info, wanted):
+    if wanted is not None and not _has(info, wanted):
         raise MediaError("has no pictures" if wanted is Kind.VIDEO else "has no sound")
     read: dict[str, Any] = {}
     for field in fields:
