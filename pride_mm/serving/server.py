@@ -74,6 +74,9 @@ class Server:
         self.answerer = Answerer(self.predictor, self.decoders, self.meters)
         self.app = Gate(self._routes(), key, hosts, limits.concurrent, self.meters)
 
+    def hang_up(self) -> None:
+        """Nobody waits for nothing here."""
+
     def close(self) -> None:
         """End its processes and threads."""
         self.decoders.close()
