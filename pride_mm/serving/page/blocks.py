@@ -6,7 +6,7 @@ name, to keep what was said in the browser, and to fetch what somebody names are
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,27 +27,6 @@ _IDLE = 3600  # seconds after which the conversation of a page that nobody has o
 _CLEAN = (300, 900)  # seconds: how often uploads that were never sent are looked for, and how old they are then
 LOOK = Path(__file__).with_name("look.css")
 Shown = dict[Any, Any]
-
-
-def _uploaded(given: Any) -> Any:
-    """A file that was uploaded here; an address, which Gradio would fetch, is refused."""
-    if given is not None and "://" in str(given):
-        raise gr.Error("Nothing is fetched: upload a file.", print_exception=False)
-    return given
-
-
-class _Box(gr.MultimodalTextbox):
-    is_template = True  # in the browser it is what it is made of
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-        return await super().async_move_resource_to_block_cache(_uploaded(url_or_file_path))  # type: ignore[no-any-return]
-
-
-class _Camera(gr.Video):
-    is_template = True
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-        return await super().async_move_resource_to_block_cache(_uploaded(url_or_file_path))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -102,9 +81,9 @@ class _Page:
                 self.chats = [_chat("A"), _chat("B")]
             self.alert = gr.HTML(elem_id="pride-alert", padding=False)
             self._votes()
-            self.readings = self._revealed()
             self._input(kinds)
             self._camera()
+            self.readings = self._revealed()
         else:
             with gr.Row(elem_id="pride-one"):
                 with gr.Column(scale=7, min_width=280):
@@ -118,9 +97,9 @@ class _Page:
 
     def _input(self, kinds: set[Kind]) -> None:
         """Where one says something: the box, the camera, other inputs, a new beginning."""
-        hears, sees = Kind.AUDIO in kinds, Kind.VIDEO in kinds
-        self.box = _Box(
-            sources=(["upload"] if hears or sees else []) + (["microphone"] if hears else []),
+        hears, self.sees = Kind.AUDIO in kinds, Kind.VIDEO in kinds
+        self.box = gr.MultimodalTextbox(
+            sources=(["upload"] if hears or self.sees else []) + (["microphone"] if hears else []),
             file_types=[f".{ending}" for ending in ENDINGS],
             file_count="single",
             placeholder="Say something",
@@ -130,14 +109,15 @@ class _Page:
             max_lines=6,
             elem_id="pride-box",
         )
+        _uploaded(self.box)
         self.fields = {field.name: part for field in self.desk.inputs.values() if (part := _part(field)) is not None}
         with gr.Row(elem_id="pride-buttons"):
-            self.open_camera = gr.Button("Camera", size="sm", visible=sees, elem_id="pride-open-camera")
+            self.open_camera = gr.Button("Camera", size="sm", visible=self.sees, elem_id="pride-open-camera")
             self.reset = gr.Button("New conversation", size="sm", elem_id="pride-reset")
 
     def _camera(self) -> None:
         with gr.Column(visible=False, elem_id="pride-camera", min_width=240) as self.panel:
-            self.camera = _Camera(
+            self.camera = gr.Video(
                 sources=["webcam"],
                 webcam_options=gr.WebcamOptions(mirror=False),  # Gradio would turn the clip, in this very process,
                 include_audio=True,  # and take its sound away
@@ -146,6 +126,7 @@ class _Page:
                 height=270,
                 buttons=[],
             )
+            _uploaded(self.camera)
 
     def _votes(self) -> None:
         self.votes: dict[Vote, gr.Button] = {}
@@ -161,7 +142,16 @@ class _Page:
     def _wire(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         light: dict[str, Any] = {**quiet, "concurrency_limit": None}  # no line of somebody else is waited for
-        everything = [self.talk, self.box, self.alert, self.camera, self.panel, *self.chats, *self.readings]
+        everything = [
+            self.talk,
+            self.box,
+            self.alert,
+            self.open_camera,
+            self.camera,
+            self.panel,
+            *self.chats,
+            *self.readings,
+        ]
         if self.desk.is_blind:
             everything += [self.ballot, self.hint, self.reveal]
         given = [self.talk, self.box, self.camera, *self.fields.values()]
@@ -179,8 +169,9 @@ class _Page:
 
     def begin(self) -> Shown:
         """A new conversation, and nothing of the one before."""
-        empty = {self.box: gr.update(value=None, interactive=True), self.camera: None, self.alert: ""}
-        return {**self.open(), **empty, self.panel: gr.update(visible=False)}
+        empty = {self.box: gr.update(value=None, visible=True), self.camera: None, self.alert: ""}
+        closed = {self.open_camera: gr.update(visible=self.sees), self.panel: gr.update(visible=False)}
+        return {**self.open(), **empty, **closed}
 
     async def say(self, talk: Talk | None, box: Any, film: str | None, *values: Any) -> AsyncIterator[Shown]:
         """Say what is in the box, and show the answers as they are made."""
@@ -196,9 +187,10 @@ class _Page:
             others = {
                 name: value for name, value in zip(self.fields, values, strict=True) if value not in ("", None, [])
             }
-            async for _ in talk.say(line, uploads, others):
-                yield {**self._shown(talk), **first}
-                first = {}
+            async with aclosing(talk.say(line, uploads, others)) as saying:  # whoever goes away stops the student
+                async for _ in saying:
+                    yield {**self._shown(talk), **first}
+                    first = {}
         except UserError as error:
             yield self._failed(talk, line, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it says may hold what was said
@@ -219,7 +211,8 @@ class _Page:
             except OSError as error:
                 return {self.alert: drawing.alert(f"The vote cannot be kept ({error.strerror}).")}
             talk.vote = vote
-            return {**self._shown(talk), self.alert: "", self.box: gr.update(interactive=False)}
+            over = dict.fromkeys((self.box, self.open_camera, self.panel), gr.update(visible=False))
+            return {**self._shown(talk), **over, self.alert: ""}
 
         return cast
 
@@ -251,11 +244,27 @@ def _chat(label: str) -> gr.Chatbot:
         label=label or "Conversation",
         show_label=bool(label),
         height="60vh",
-        render_markdown=False,  # what is said is text, whatever is in it
+        render_markdown=False,  # what is said is text, whatever is in it; see drawing.bubbles
         buttons=[],
         feedback_options=None,
         elem_classes="pride-chat",
     )
+
+
+def _uploaded(part: Any) -> None:
+    """A part that takes what was uploaded here, and no address: Gradio would fetch what is there.
+
+    The part is changed, not derived from: for each derived class Gradio writes a file beside this one.
+    """
+    move = part.async_move_resource_to_block_cache
+
+    async def no_address(given: Any) -> str | None:
+        if given is not None and "://" in str(given):
+            raise gr.Error("Nothing is fetched: upload a file.", print_exception=False)
+        moved: str | None = await move(given)
+        return moved
+
+    part.async_move_resource_to_block_cache = no_address
 
 
 def _part(field: Field) -> Any:

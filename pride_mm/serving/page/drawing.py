@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pride_mm.schema import Schema
 from pride_mm.serving.conversation import USER
@@ -30,7 +30,11 @@ def alert(line: str) -> Markup:
 
 
 def bubbles(talk: Talk, side: Side) -> list[dict[str, Any]]:
-    """The messages of one side, as a chatbot shows them."""
+    """The messages of one side, as a chatbot shows them: it takes for HTML what it isn't told to take for Markdown."""
+    return [{**message, "content": str(escape(message["content"]))} for message in _messages(talk, side)]
+
+
+def _messages(talk: Talk, side: Side) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     lines = iter(talk.shown)
     for turn in side.turns:

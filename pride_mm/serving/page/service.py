@@ -4,6 +4,7 @@ Promise: nothing outside of this machine is asked for anything, by the program o
 folder that only this user reads until its line is sent, and no longer; nothing of what was said is logged.
 """
 
+import importlib.util
 import logging
 import multiprocessing.util
 import os
@@ -140,6 +141,8 @@ def _weights(artifact: Path) -> Mapping[str, str]:
 
 def _gradio(files: Path) -> Any:
     """Gradio, told to keep to itself, with its files in ``files``."""
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("The page needs the extra 'app': pip install 'pride-mm[app]'.")
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": str(files),
@@ -148,11 +151,9 @@ def _gradio(files: Path) -> Any:
     }
     multiprocessing.util.get_temp_dir()  # which outlives the folder
     tempfile.tempdir = str(files)  # an upload that is broken off lies there, too
-    try:
-        import gradio
-        from gradio import queueing, route_utils
-    except ImportError:
-        raise UserError("The page needs the extra 'app': pip install 'pride-mm[app]'.") from None
+    import gradio
+    from gradio import queueing, route_utils
+
     # it prints whole errors, in which may be what somebody has sent
     queueing.traceback = route_utils.traceback = SimpleNamespace(print_exc=_log_place)
     return gradio

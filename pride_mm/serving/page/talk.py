@@ -7,7 +7,7 @@ that fails for one of them was said to none. Nothing is kept but in memory.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,9 @@ class Talk:
         """A new conversation, its partners in an order of chance."""
         return cls(tuple(Side(partner) for partner in _chance.sample(partners, len(partners))))
 
-    async def say(self, line: str, uploads: Mapping[Kind, Upload], values: Mapping[str, Any]) -> AsyncIterator[None]:
+    async def say(
+        self, line: str, uploads: Mapping[Kind, Upload], values: Mapping[str, Any]
+    ) -> AsyncGenerator[None, None]:
         """Say one line; yields whenever a side has said more, and at last when each has said all.
 
         Args:

@@ -20,7 +20,7 @@ Vote = Literal["left", "right", "tie", "both bad"]
 WORDS: Mapping[Vote, str] = {
     "left": "A is better",
     "right": "B is better",
-    "tie": "Both are as good",
+    "tie": "Both are good",
     "both bad": "Both are bad",
 }
 """What can be said of two conversations, and the words for it."""
