@@ -26,6 +26,9 @@ from pipelines.cli import (
     shards,
     talk,
 )
+from pipelines.cli import (
+    app as page,
+)
 from pride_mm.errors import UserError
 from pride_mm.memory import keep_freed_memory
 
@@ -55,6 +58,7 @@ app.add_typer(evaluation.app, name="eval")
 export.register(app)
 talk.register(app)
 serve.register(app)
+page.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

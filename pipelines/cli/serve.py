@@ -37,9 +37,10 @@ def serve(
     """
     import os
 
+    from pride_mm.serving.answerer import Limits
     from pride_mm.serving.running import KEY, check_key, is_loopback, listen, run
     from pride_mm.serving.safety import NOT_THERAPY
-    from pride_mm.serving.server import Limits, Server
+    from pride_mm.serving.server import Server
 
     key = os.environ.get(KEY, "").strip() or None
     check_key(host, key, insecure)

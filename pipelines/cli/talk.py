@@ -120,9 +120,7 @@ def _rows(predictor: "Predictor", reading: "Reading") -> Iterator[tuple[str, lis
     """For each head its likeliest classes; then the sources by attention."""
     for head, shares in reading.targets.items():
         yield predictor.schema.get(head).label.lower(), list(shares.items())[:3]
-    names = {field.name: field.label.lower() for field in predictor.schema.inputs}
-    looked = [(names.get(source, source), share) for source, share in reading.sources.items()]
-    yield "looked at", [*looked, ("nothing", 1 - sum(reading.sources.values()))]
+    yield "looked at", list(reading.looked_at(predictor.schema).items())
 
 
 def predict(

@@ -99,7 +99,7 @@ class Gate:
         self.meters.at_once.set(self.at_once)
 
     def _admit(self, route: str, headers: Headers) -> None:
-        if self.hosts is not None and _name(headers.get("host", "")) not in self.hosts:
+        if self.hosts is not None and name_of(headers.get("host", "")) not in self.hosts:
             raise Refusal(421, "This server goes by another name.")
         if self.key is not None and route != HEALTH:
             given = headers.get("authorization", "")
@@ -117,6 +117,6 @@ class Gate:
             raise Refusal(429, f"{self.concurrent} conversations at once are served: come again.", Retry_After="1")
 
 
-def _name(host: str) -> str:
+def name_of(host: str) -> str:
     """The name in a Host header, without its port."""
     return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host

@@ -49,6 +49,12 @@ class Reading:
     targets: dict[str, dict[str, float]]
     sources: dict[str, float]
 
+    def looked_at(self, schema: Schema) -> dict[str, float]:
+        """The share of each source by the name that people read, and last what went to none."""
+        names = {field.name: field.label.lower() for field in schema.inputs}
+        looked = {names.get(source, source): share for source, share in self.sources.items()}
+        return {**looked, "nothing": 1 - sum(self.sources.values())}
+
 
 class Predictor:
     """A loaded artifact.

@@ -11,13 +11,42 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any, Literal, Protocol
 
 import uvicorn
 
 from pride_mm.errors import UserError
-from pride_mm.serving.server import Server
+from pride_mm.serving.answerer import Limits
 
 KEY = "PRIDE_API_KEY"
+
+
+class Door(Protocol):
+    """An ASGI application that refuses what is new while it is ``draining``, and counts what is ``at_once``."""
+
+    draining: bool
+    at_once: int
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+
+
+class Service(Protocol):
+    """What is served: its application, what it takes, and its end."""
+
+    @property
+    def app(self) -> Door:
+        """What answers."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+
+    def hang_up(self) -> None:
+        """End connections that wait for nothing; called when all that was begun is answered."""
+
+    def close(self) -> None:
+        """End its processes and threads."""
 
 
 def is_loopback(host: str) -> bool:
@@ -61,9 +90,9 @@ def listen(host: str, port: int) -> socket.socket:
 class _Program(uvicorn.Server):
     """Uvicorn, which finishes what it has begun before it stops listening."""
 
-    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._gate, self._grace = server.app, server.limits.seconds
+        self._gate, self._grace, self._hang_up = service.app, service.limits.seconds, service.hang_up
         self._until = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -74,21 +103,25 @@ class _Program(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         over = self._gate.draining and (self._gate.at_once == 0 or time.monotonic() > self._until)
+        if over:
+            self._hang_up()
         return over or await super().on_tick(counter)
 
 
-def run(server: Server, listening: socket.socket, ready: Callable[[], None]) -> None:
+def run(
+    service: Service, listening: socket.socket, ready: Callable[[], None], lifespan: Literal["on", "off"] = "off"
+) -> None:
     """Serve until a signal comes; ``ready`` is called when requests are taken."""
     config = uvicorn.Config(
-        server.app,
+        service.app,
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        lifespan="off",
+        lifespan=lifespan,
         timeout_graceful_shutdown=5,
     )
-    program = _Program(config, server)
+    program = _Program(config, service)
 
     async def serve() -> None:
         serving = asyncio.ensure_future(program.serve(sockets=[listening]))
@@ -101,4 +134,4 @@ def run(server: Server, listening: socket.socket, ready: Callable[[], None]) -> 
         asyncio.run(serve())
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # its processes are ended in peace
-        server.close()
+        service.close()

@@ -9,76 +9,37 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from pydantic import Field as Setting
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from pride_mm.errors import UserError
-from pride_mm.media import MediaError
-from pride_mm.media.guard import Guard
-from pride_mm.schema import AudioField, Frozen, Kind, VideoField
 from pride_mm.serving import chat
+from pride_mm.serving.answerer import LIMITS, Answerer, Asking, Decoders, Limits
 from pride_mm.serving.artifact import RECORD
-from pride_mm.serving.batching import Batcher, Event, Failed, Job, Late, Said
+from pride_mm.serving.batching import Event, Failed, Late, Said
 from pride_mm.serving.gate import CHAT, FAILED, HEALTH, METRICS, MODELS, Gate, Refusal
 from pride_mm.serving.meters import Meters
 from pride_mm.serving.predictor import Predictor, Reading
 from pride_mm.serving.safety import NOT_THERAPY
 from pride_mm.serving.sampling import Choice
-from pride_mm.serving.uploads import Upload, read_upload, reason
 
 Got = TypeVar("Got")
-Positive = Annotated[int, Setting(ge=1)]
-Seconds = Annotated[float, Setting(gt=0)]
-
-
-class Limits(Frozen):
-    """What one server takes.
-
-    Attributes:
-        batch: requests answered side by side.
-        concurrent: conversations at once; more are told to come again.
-        tokens: of the longest answer, and of one for which nothing is said.
-        mebibytes: of the body of a request.
-        characters: of all its messages.
-        clip_seconds: of an upload.
-        seconds: from a request to the end of its reply.
-        decoders: processes that decode.
-        decode_seconds, decode_mebibytes: of one upload.
-    """
-
-    batch: Positive = 8
-    concurrent: Positive = 64
-    tokens: Positive = 128
-    mebibytes: Positive = 32
-    characters: Positive = 20_000
-    clip_seconds: Seconds = 120.0
-    seconds: Seconds = 60.0
-    decoders: Positive = 2
-    decode_seconds: Seconds = 20.0
-    decode_mebibytes: Positive = 1024
-
-
-LIMITS = Limits()
 _NOBODY = Response(status_code=499)  # the client has gone
 
 
 @dataclass(frozen=True)
 class _Ticket:
-    """A request that has been taken: what its reply begins with, its pieces, and what is known of it."""
+    """A request that has been taken: what its reply begins with, the answer on its way, and what is known of it."""
 
     head: dict[str, Any]
     body: chat.ChatRequest
-    events: "asyncio.Queue[Event]"
-    job: Job
+    asking: Asking
     extra: dict[str, Any]
 
 
@@ -109,21 +70,17 @@ class Server:
         self.predictor = Predictor.open(artifact, device, safety)
         self.name, self.limits, self.meters = artifact.resolve().name, limits, Meters()
         self.created = int((artifact / RECORD).stat().st_mtime)
-        self.guard = Guard(limits.decode_seconds, limits.decode_mebibytes, processes=limits.decoders)
-        self.meters.restarts.set_function(lambda: self.guard.restarts)
-        self._threads = ThreadPoolExecutor(limits.decoders, "decoding")
-        self._inputs = {field.kind for field in self.predictor.schema.inputs}
-        self.batcher = Batcher(self.predictor, limits.batch, self.meters)
-        if self._inputs & {Kind.VIDEO, Kind.AUDIO}:
-            # a process that has started answers at once: no request waits for its imports
-            wait([self._threads.submit(self.guard.run, time.sleep, 0.1) for _ in range(limits.decoders)])
+        self.decoders = Decoders(limits, self.meters)
+        self.answerer = Answerer(self.predictor, self.decoders, self.meters)
         self.app = Gate(self._routes(), key, hosts, limits.concurrent, self.meters)
+
+    def hang_up(self) -> None:
+        """Nobody waits for nothing here."""
 
     def close(self) -> None:
         """End its processes and threads."""
-        self.guard.close()
-        self._threads.shutdown(cancel_futures=True)
-        self.batcher.close()
+        self.decoders.close()
+        self.answerer.close()
 
     def _routes(self) -> FastAPI:
         app = FastAPI(title="PRIDE-MM", openapi_url=None)
@@ -194,9 +151,9 @@ class Server:
 
     async def _answer(self, ticket: _Ticket, begun: float, gone: "asyncio.Future[None]") -> Response:
         """The reply; its status waits for the first words. Where nobody waits for it, the student stops."""
-        first = await _unless(gone, ticket.events.get())
+        first = await _unless(gone, ticket.asking.events.get())
         if first is None:
-            ticket.job.gone = True
+            ticket.asking.job.gone = True
             return _NOBODY
         self.meters.first.observe(time.monotonic() - begun)
         events = self._until_said(ticket, _raised(first, self.limits))
@@ -205,9 +162,9 @@ class Server:
             return StreamingResponse(self._lines(ticket, events), headers=headers, media_type="text/event-stream")
         end = await _unless(gone, _end(events))
         if end is None:
-            ticket.job.gone = True
+            ticket.asking.job.gone = True
             return _NOBODY
-        used = chat.usage(len(ticket.job.context), end.tokens)
+        used = chat.usage(len(ticket.asking.job.context), end.tokens)
         return JSONResponse(chat.completion(ticket.head, end.text, end.finish, used, _extra(ticket, end.reading)))
 
     async def _body(self, request: Request) -> bytes:
@@ -232,58 +189,19 @@ class Server:
 
     async def _take(self, body: bytes, until: float) -> _Ticket:
         """Read a request and its uploads, and give it to the student."""
-        predictor, limits, loop = self.predictor, self.limits, asyncio.get_running_loop()
+        predictor, limits = self.predictor, self.limits
         asked = await asyncio.to_thread(chat.read_body, body, predictor.schema, predictor.request, limits.characters)
         self._know(asked.body.model)
         tokens = asked.tokens or limits.tokens
         if tokens > limits.tokens:
             raise Refusal(400, f"An answer has at most {limits.tokens} tokens here, not {tokens}.")
-        events: asyncio.Queue[Event] = asyncio.Queue()
-
-        def tell(event: Event) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, event)
-
-        context, shortened = await asyncio.to_thread(self.batcher.context, asked.request, asked.system)
-        concern, referral = predictor.concern(asked.request)
-        read = {} if referral is not None else await self._decoded(asked.uploads)
         wish = asked.body
-        job = Job(
-            context=context,
-            media=self.batcher.media(read),
-            choice=Choice(wish.temperature or 0.0, 1.0 if wish.top_p is None else wish.top_p, wish.seed),
-            tokens=tokens,
-            until=until,
-            tell=tell,
-        )
-        self.meters.tokens.labels("read").inc(len(context))
-        if referral is not None:
-            self.meters.referrals.inc()
-            events.put_nowait(Said(referral, "stop", 0, Reading({}, {})))
-        else:
-            self.batcher.put(job)
+        choice = Choice(wish.temperature or 0.0, 1.0 if wish.top_p is None else wish.top_p, wish.seed)
+        read = await self.answerer.read(asked.request, asked.uploads)
+        asking = await self.answerer.ask(asked.request, read, until, tokens, choice, asked.system)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": self.name}
-        extra = {"concern": concern, "shortened": shortened, "media": sorted(read), "notice": NOT_THERAPY}
-        return _Ticket(head, wish, events, job, extra)
-
-    async def _decoded(self, uploads: dict[Kind, Upload]) -> dict[str, Any]:
-        read: dict[str, Any] = {}
-        loop = asyncio.get_running_loop()
-        for kind, upload in sorted(uploads.items()):
-            kinds = {kind} if kind is Kind.AUDIO or Kind.AUDIO in uploads else {Kind.VIDEO, Kind.AUDIO}
-            fields = [
-                field
-                for field in self.predictor.schema.inputs
-                if isinstance(field, VideoField | AudioField) and field.kind in kinds
-            ]
-            wanted = kind if kind in self._inputs else Kind.AUDIO
-            ask = partial(self.guard.run, read_upload, upload, fields, self.limits.clip_seconds, wanted)
-            try:
-                read |= await loop.run_in_executor(self._threads, ask)
-            except MediaError as error:
-                self.meters.uploads.labels("refused").inc()
-                raise Refusal(400, reason(error, kind)) from None
-            self.meters.uploads.labels("read").inc()
-        return read
+        extra = {"concern": asking.concern, "shortened": asking.shortened, "media": sorted(read), "notice": NOT_THERAPY}
+        return _Ticket(head, wish, asking, extra)
 
     async def _until_said(self, ticket: _Ticket, first: str | Said) -> AsyncIterator[str | Said]:
         """The events of an answer, its end the last of them; who stops reading it stops the student."""
@@ -291,11 +209,11 @@ class Server:
         try:
             while not isinstance(event, Said):
                 yield event
-                event = _raised(await ticket.events.get(), self.limits)
+                event = _raised(await ticket.asking.events.get(), self.limits)
             self.meters.tokens.labels("written").inc(event.tokens)
             yield event
         finally:
-            ticket.job.gone = True
+            ticket.asking.job.gone = True
 
     async def _lines(self, ticket: _Ticket, events: AsyncIterator[str | Said]) -> AsyncIterator[str]:
         """Server-sent events, as OpenAI's clients read them."""
@@ -313,7 +231,7 @@ class Server:
                     yield _line(chat.chunk(head, {"content": event.text}, **usage))
                 yield _line(chat.chunk(head, {}, event.finish, **usage, pride=_extra(ticket, event.reading)))
                 if counts:
-                    used = chat.usage(len(ticket.job.context), event.tokens)
+                    used = chat.usage(len(ticket.asking.job.context), event.tokens)
                     yield _line(chat.chunk(head, None, usage=used))
         except Refusal as refusal:  # the status is sent already
             yield _line(chat.error(refusal.status, refusal.message))

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pride_mm.errors import UserError
@@ -24,6 +25,13 @@ CONTAINERS = {
 }  # fmt: skip
 """What may be sent, by the name it goes by in a request: FFmpeg's name of the container."""
 _SOUND_ONLY = ("mp3", "flac", "wav", "aac")
+_SOUNDS = ("m4a", "oga", "ogg", "opus", "weba")
+_ENDINGS = {"mkv": "x-matroska", "m4v": "mp4", "oga": "ogg", "weba": "webm"}  # whose formats go by another name
+ENDINGS = (
+    *("mp4", "m4v", "mov", "webm", "mkv", "avi"),
+    *("wav", "mp3", "flac", "aac", *_SOUNDS),
+)
+"""How the names of files end that ``of_file`` takes."""
 _DATA_URL = re.compile(r"data:(video|audio)/([a-z0-9.+-]+)((?:;[a-z0-9=.,+\"' -]+)*);base64,", re.IGNORECASE)
 _OTHER_THINGS = (b"%pdf-", b"<html", b"<script", b"<!doctype", b"<svg", b"#!/", b"#extm3u")
 _LOOKED_AT = 1024  # bytes within which readers of documents look for their beginning
@@ -71,8 +79,26 @@ def of_base64(text: str, name: str, kind: Kind) -> Upload:
     return Upload(data, container)
 
 
+def of_file(path: Path) -> tuple[Kind, Upload]:
+    """The upload in a file that a browser has sent or recorded, and what it most likely is, by the end of its name.
+
+    Raises:
+        UserError: a format that is not taken, or nothing in it.
+    """
+    name = path.suffix.removeprefix(".").lower()
+    container = CONTAINERS.get(_ENDINGS.get(name, name))
+    if container is None:
+        known = ", ".join(sorted(ENDINGS))
+        raise UserError(f"'{path.suffix[:20]}' is no clip and no sound that is taken: {known}.")
+    data = path.read_bytes()
+    if not data:
+        raise UserError("The file is empty.")
+    kind = Kind.AUDIO if container in _SOUND_ONLY or name in _SOUNDS else Kind.VIDEO
+    return kind, Upload(data, container)
+
+
 def read_upload(
-    upload: Upload, fields: Sequence[VideoField | AudioField], seconds: float, wanted: Kind
+    upload: Upload, fields: Sequence[VideoField | AudioField], seconds: float, wanted: Kind | None
 ) -> dict[str, Any]:
     """What the student is to see and hear of an upload: arrays by field; runs in a ``Guard``.
 
@@ -80,7 +106,7 @@ def read_upload(
         upload: the bytes.
         fields: that it may serve. Sound of a clip that has none is left out.
         seconds: the longest that is taken.
-        wanted: what it has to have.
+        wanted: what it has to have; None for nothing.
 
     Raises:
         MediaError: what is wrong with it.
@@ -93,7 +119,7 @@ def read_upload(
     for stream in (info.video, info.audio):
         if stream is not None and stream.duration > seconds:
             raise MediaError(f"lasts {stream.duration:.0f} s; {seconds:g} s are allowed")
-    if not _has(info, wanted):
+    if wanted is not None and not _has(info, wanted):
         raise MediaError("has no pictures" if wanted is Kind.VIDEO else "has no sound")
     read: dict[str, Any] = {}
     for field in fields:

@@ -1,4 +1,4 @@
-"""A real server process for tests: ``pride serve`` as it is typed, its address, and its log."""
+"""A real process for tests: ``pride serve`` or ``pride app`` as it is typed, its address, and its log."""
 
 import os
 import re
@@ -30,19 +30,27 @@ class Served:
 
 @contextmanager
 def served(artifact: Path, work: Path, *options: str, key: str | None = None) -> Iterator[Served]:
-    """The process, on a free port of loopback, for as long as the block lasts."""
+    """``pride serve``, on a free port of loopback, for as long as the block lasts."""
+    with started(["serve", str(artifact), "--port", "0", *options], r"served at (http\S+/v1)", work, key) as made:
+        yield made
+
+
+@contextmanager
+def started(command: list[str], url: str, work: Path, key: str | None = None) -> Iterator[Served]:
+    """The process, for as long as the block lasts; ``url`` is what it says when it has started."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("PRIDE_API_KEY", None)
     if key is not None:
         environment["PRIDE_API_KEY"] = key
     log = work / "log"
-    command = [sys.executable, "-c", PRIDE, "serve", str(artifact), "--port", "0", *options]
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, cwd=ROOT)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PRIDE, *command], stdout=file, stderr=file, env=environment, cwd=ROOT
+        )
     made = Served(process, log)
     try:
         until = time.monotonic() + SECONDS
-        while not (found := re.search(r"served at (http\S+/v1)", made.log)):
+        while not (found := re.search(url, made.log)):
             assert process.poll() is None, made.log
             assert time.monotonic() < until, f"it does not start: {made.log}"
             time.sleep(0.05)
