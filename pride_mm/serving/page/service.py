@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 
@@ -108,9 +108,7 @@ class Page:
             theme=gradio.themes.Base(primary_hue="teal", neutral_hue="slate", font=_FONT, font_mono=_MONO),
             css_paths=[LOOK],
         )
-        self._gradio_app: Any = next(
-            route.app for route in app.routes if hasattr(getattr(route, "app", None), "blocks")
-        )
+        self._gradio_app = cast(Any, app.routes[-1]).app  # what was mounted last
         return app
 
     def _admit(self) -> None:
