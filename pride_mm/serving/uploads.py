@@ -90,7 +90,10 @@ def of_file(path: Path) -> tuple[Kind, Upload]:
     if container is None:
         known = ", ".join(sorted(ENDINGS))
         raise UserError(f"'{path.suffix[:20]}' is no clip and no sound that is taken: {known}.")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError:  # another has sent the very same file, and with that line it went
+        raise UserError("The file is gone: attach it again.") from None
     if not data:
         raise UserError("The file is empty.")
     kind = Kind.AUDIO if container in _SOUND_ONLY or name in _SOUNDS else Kind.VIDEO

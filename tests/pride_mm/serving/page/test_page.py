@@ -33,7 +33,8 @@ pytest.importorskip("gradio", reason="the page is an extra")
 pytestmark = pytest.mark.browser
 SAID, THEN = "Once upon a time my quokka was ill.", "It is well again."
 TOKENS = 8
-PAGE = r"page is at (http\S+/)\."
+PAGE = r"page is at (http\S+/)"
+KEY = "a-key-of-the-tests"
 SECONDS = 60_000  # as Playwright counts them: a decoder that starts takes its time
 FAKE = ("--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 Open = Callable[..., Any]
@@ -70,9 +71,9 @@ def other(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> Path:
     return export(folder / "student", folder / "lynx", ["note"])
 
 
-def app(work: Path, *arguments: Path | str) -> Any:
+def app(work: Path, *arguments: Path | str, key: str | None = None) -> Any:
     given = [str(argument) for argument in arguments]
-    return started(["app", *given, "--port", "0", "--max-tokens", str(TOKENS), "--max-clip", "30"], PAGE, work)
+    return started(["app", *given, "--port", "0", "--max-tokens", str(TOKENS), "--max-clip", "30"], PAGE, work, key)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def one(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 def two(artifact: Path, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     work = tmp_path_factory.mktemp("two")
     shutil.copytree(artifact, work / "ibex")
-    with app(work, work / "ibex", other, "--votes", work / "votes.jsonl") as made:
+    with app(work, work / "ibex", other, "--votes", work / "votes.jsonl", key=KEY) as made:
         yield made
 
 
@@ -96,7 +97,10 @@ def opened(browser: Any) -> Iterator[Open]:
 
     def open_page(server: Served, width: int = 1280, height: int = 800, scheme: str = "light") -> Any:
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, permissions=["camera", "microphone"]
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            permissions=["camera", "microphone"],
+            http_credentials={"username": "anybody", "password": KEY},
         )
         context.set_default_timeout(SECONDS)
         contexts.append(context)
@@ -211,7 +215,7 @@ def test_the_microphone_and_the_camera(one: Served, opened: Open) -> None:
     page = opened(one)
     page.click("#pride-box [data-testid=microphone-button]")
     page.click("#pride-box .record-button")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(2500)
     page.click("#pride-box .stop-button")
     page.click("#pride-box [aria-label='Attach audio']")
     page.wait_for_selector("#pride-box .thumbnail-item, #pride-box audio")
@@ -220,8 +224,9 @@ def test_the_microphone_and_the_camera(one: Served, opened: Open) -> None:
     assert "video" not in read_after(page, "audio")
     page.click("#pride-open-camera")
     page.click("#pride-camera button")
+    page.wait_for_function("document.querySelector('[data-testid=webcam-video]')?.currentTime > 0.5")
     page.click("#pride-camera [aria-label='start recording']")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(2500)  # a busy machine records nothing of a shorter time
     page.click("#pride-camera [aria-label='start recording']")
     page.wait_for_selector("#pride-camera [aria-label=Clear]")
     picture(page, "app-camera")
@@ -265,6 +270,7 @@ def test_who_is_in_danger_gets_the_referral(one: Served, opened: Open, predictor
 
 
 def test_two_students_are_blind_until_the_vote(two: Served, opened: Open, predictor: Predictor, other: Path) -> None:
+    assert httpx.get(two.url).status_code == 401
     page = opened(two, scheme="dark")
     reader = Predictor.open(other)
     say(page, SAID)
@@ -365,7 +371,7 @@ def test_nothing_that_was_said_is_in_the_log(one: Served, two: Served) -> None:
     for server in (one, two):
         log = server.log.lower()
         assert "page is at" in log
-        for word in ("quokka", "once upon", "kill", "hostname", "clip.mp4", "traceback"):
+        for word in ("quokka", "once upon", "kill", "hostname", "clip.mp4", "traceback", KEY):
             assert word not in log, log
 
 
