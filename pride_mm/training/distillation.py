@@ -55,8 +55,8 @@ class Whole:
 
 
 def _headed(counts: Mapping[str, float], kind: str = "") -> dict[str, float]:
-    begin = f"{kind}heads."
-    return {name.removeprefix(begin): count for name, count in counts.items() if name.startswith(begin)}
+    kind += "heads."
+    return {name.removeprefix(kind): count for name, count in counts.items() if name.startswith(kind)}
 
 
 class Distillation(nn.Module):
@@ -69,7 +69,6 @@ class Distillation(nn.Module):
         teacher_width: width of the teacher's features; 0 where there is no teacher.
         teacher_head: makes logits of the teacher's states, where these are what was cached.
         vocabulary: how many ids the tokenizer has; what a head is padded with is in no softmax. None is all.
-
     """
 
     def __init__(
@@ -326,9 +325,7 @@ class Distillation(nn.Module):
             terms[f"privileged_{self.loss.divergence}"] = fused.divergence
             if noted.logits:
                 terms["privileged_heads"] = heads_loss(noted.logits, part.targets, _headed(counts, NOTED))
-                parts["privileged"] = parts["privileged"] + (
-                    weights["privileged"] * weights["heads"] * terms["privileged_heads"]
-                )
+                parts["privileged"] += weights["privileged"] * weights["heads"] * terms["privileged_heads"]
             if weights["consistency"] > 0:
                 terms["consistency"] = self._consistency(part, deploy.hidden[rows], noted.hidden, counts)
                 parts["consistency"] = weights["consistency"] * terms["consistency"]
@@ -386,8 +383,7 @@ class Distillation(nn.Module):
     @property
     def measured_names(self) -> list[str]:
         """What ``measure`` may name."""
-        heads = (f"accuracy.{name}" for name in self.student.target_heads)
-        return ["cross_entropy", *heads, "heads", "privileged", "gap"]
+        return ["cross_entropy", *map("accuracy.{}".format, self.student.target_heads), "heads", "privileged", "gap"]
 
     def training_state(self) -> dict[str, Tensor]:
         """What a checkpoint needs beside the student's own folder."""

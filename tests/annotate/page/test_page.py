@@ -118,7 +118,8 @@ def shoot(page: Any, name: str) -> None:
 
 
 def option(box: Any, name: str) -> Any:
-    return box.locator("label").filter(has=box.page.locator(f"input[name='{name}']"))
+    same = f"input[name='{name}'], input[name^='{name}\u200b']"  # see annotate/page/radios.py
+    return box.locator("label").filter(has=box.page.locator(same))
 
 
 def submit(page: Any) -> None:

@@ -129,6 +129,7 @@ def test_asked_to_stop_on_one_it_goes_on_on_two(command, alone, tmp_path, how):
     same_run(tmp_path / "run", alone)
 
 
+@pytest.mark.timeout(900)  # each time it starts anew, which on a busy machine takes its time
 def test_killed_ten_times_it_ends_with_the_same_weights(command, alone, tmp_path):
     kills = 0
     for _ in range(10):
