@@ -94,20 +94,21 @@ def heads_loss(
     logits: Mapping[str, Float[Tensor, "B _"]],
     targets: Mapping[str, Padded],
     counts: Mapping[str, float] | None = None,
+    begin: str = "",
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the heads: the mean over rows that have the target, then over the heads that have any.
 
     Zero with a gradient path where no row has any. A target that is missing from the batch counts as absent.
-    ``counts`` are the rows that have each target in the whole batch, of which this is a part.
+    ``counts`` are the rows that have each target in the whole batch, of which this is a part; their names ``begin`` so.
     """
     assert logits, "a schema without heads has no such loss"
-    counts = count_targets(logits, targets) if counts is None else counts
-    heads, terms = sum(1 for name in logits if counts[name] > 0), []
+    found = count_targets(logits, targets) if counts is None else {name: counts[begin + name] for name in logits}
+    heads, terms = sum(1 for name in logits if found[name] > 0), []
     for name, scores in logits.items():
         rows = targets[name].mask.nonzero().flatten() if name in targets else scores.new_zeros(0, dtype=torch.long)
         labels = targets[name].values[rows].long() if name in targets else rows
         entropy = F.cross_entropy(scores[rows].to(wide(scores)), labels, reduction="sum")
-        terms.append(entropy / max(counts[name] * heads, 1e-9))
+        terms.append(entropy / max(found[name] * heads, 1e-9))
     return torch.stack(terms).sum()
 
 

@@ -107,12 +107,28 @@ class Decoders:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """A request whose uploads are decoded.
+
+    Attributes:
+        request: the inputs that are words.
+        media: arrays by field; none where there is a referral.
+        concern: what the words are a sign of; None for nothing.
+        referral: the answer to who is in danger; None where a student answers.
+    """
+
+    request: Request
+    media: Mapping[str, Any]
+    concern: str | None
+    referral: str | None
+
+
+@dataclass(frozen=True)
 class Asking:
-    """A request on its way: where the pieces of its answer come, and what is known of it."""
+    """A request on its way: where the pieces of its answer come, and whether its oldest turns were left out."""
 
     events: "asyncio.Queue[Event]"
     job: Job
-    concern: str | None
     shortened: bool
 
 
@@ -135,26 +151,19 @@ class Answerer:
         """End its thread."""
         self.batcher.close()
 
-    async def read(self, request: Request, uploads: Mapping[Kind, Upload], any_part: bool = False) -> dict[str, Any]:
-        """As ``Decoders.read``; of who is in danger nothing is looked at, since no student answers."""
-        if self.predictor.concern(request)[1] is not None:
-            return {}
-        return await self.decoders.read(self.predictor.schema, uploads, any_part)
+    async def hear(self, request: Request, uploads: Mapping[Kind, Upload], any_part: bool = False) -> Heard:
+        """A request with what ``Decoders.read`` makes of its uploads; those of who is in danger are not looked at."""
+        concern, referral = self.predictor.concern(request)
+        media = {} if referral is not None else await self.decoders.read(self.predictor.schema, uploads, any_part)
+        return Heard(request, media, concern, referral)
 
     async def ask(
-        self,
-        request: Request,
-        read: Mapping[str, Any],
-        until: float,
-        tokens: int | None = None,
-        choice: Choice | None = None,
-        system: str = "",
+        self, heard: Heard, until: float, tokens: int | None = None, choice: Choice | None = None, system: str = ""
     ) -> Asking:
         """Have a request answered.
 
         Args:
-            request: the inputs that are words.
-            read: what ``read`` has made of the others.
+            heard: what ``hear`` has made of it.
             until: when its time is over, by ``time.monotonic``.
             tokens: of the longest answer; None for the most that are allowed.
             choice: how tokens are chosen; None takes the likeliest.
@@ -165,20 +174,19 @@ class Answerer:
         def tell(event: Event) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-        context, shortened = await asyncio.to_thread(self.batcher.context, request, system)
-        concern, referral = self.predictor.concern(request)
+        context, shortened = await asyncio.to_thread(self.batcher.context, heard.request, system)
         job = Job(
             context=context,
-            media=self.batcher.media(read),
+            media=self.batcher.media(heard.media),
             choice=choice or Choice(),
             tokens=tokens or self.decoders.limits.tokens,
             until=until,
             tell=tell,
         )
         self._meters.tokens.labels("read").inc(len(context))
-        if referral is not None:
+        if heard.referral is not None:
             self._meters.referrals.inc()
-            events.put_nowait(Said(referral, "stop", 0, Reading({}, {})))
+            events.put_nowait(Said(heard.referral, "stop", 0, Reading({}, {})))
         else:
             self.batcher.put(job)
-        return Asking(events, job, concern, shortened)
+        return Asking(events, job, shortened)

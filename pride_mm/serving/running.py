@@ -6,10 +6,13 @@ being answered is, what is new is refused, and the program ends with 0; a second
 
 import asyncio
 import ipaddress
+import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, Protocol
 
@@ -83,8 +86,41 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(2048)
     except OSError as error:
-        raise UserError(f"Nothing can listen at {host}, port {port} ({error.strerror}): give another --port.") from None
+        why = f"Nothing can listen at {host}, port {port} ({error.strerror})"
+        raise UserError(f"{why}: give another --host or --port.") from None
     return listening
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """Where a program listens, and who may come in.
+
+    Attributes:
+        listening: a socket that listens.
+        url: of what is there, without a slash at its end.
+        key: what has to be given; None where nothing is asked for.
+        hosts: the names by which it may be called; None for any.
+    """
+
+    listening: socket.socket
+    url: str
+    key: str | None
+    hosts: tuple[str, ...] | None
+
+
+@contextmanager
+def entrance(host: str, port: int, insecure: bool) -> Iterator[Entrance]:
+    """Listen, with the key that is in the environment; without one, on loopback, only to loopback's own names.
+
+    Raises:
+        UserError: as ``check_key`` and ``listen``.
+    """
+    key = os.environ.get(KEY, "").strip() or None
+    check_key(host, key, insecure)
+    hosts = ("127.0.0.1", "localhost", "[::1]", host) if key is None and is_loopback(host) else None
+    with listen(host, port) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        yield Entrance(listening, f"http://{shown}:{listening.getsockname()[1]}", key, hosts)
 
 
 class _Program(uvicorn.Server):

@@ -197,10 +197,11 @@ class Server:
             raise Refusal(400, f"An answer has at most {limits.tokens} tokens here, not {tokens}.")
         wish = asked.body
         choice = Choice(wish.temperature or 0.0, 1.0 if wish.top_p is None else wish.top_p, wish.seed)
-        read = await self.answerer.read(asked.request, asked.uploads)
-        asking = await self.answerer.ask(asked.request, read, until, tokens, choice, asked.system)
+        heard = await self.answerer.hear(asked.request, asked.uploads)
+        asking = await self.answerer.ask(heard, until, tokens, choice, asked.system)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": self.name}
-        extra = {"concern": asking.concern, "shortened": asking.shortened, "media": sorted(read), "notice": NOT_THERAPY}
+        told = {"concern": heard.concern, "media": sorted(heard.media)}
+        extra = {**told, "shortened": asking.shortened, "notice": NOT_THERAPY}
         return _Ticket(head, wish, asking, extra)
 
     async def _until_said(self, ticket: _Ticket, first: str | Said) -> AsyncIterator[str | Said]:

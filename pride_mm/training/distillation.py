@@ -54,11 +54,6 @@ class Whole:
     pull: Tensor | None = None
 
 
-def _headed(counts: Mapping[str, float], kind: str = "") -> dict[str, float]:
-    kind += "heads."
-    return {name.removeprefix(kind): count for name, count in counts.items() if name.startswith(kind)}
-
-
 class Distillation(nn.Module):
     """The objective of DESIGN section 6 on one batch.
 
@@ -69,6 +64,7 @@ class Distillation(nn.Module):
         teacher_width: width of the teacher's features; 0 where there is no teacher.
         teacher_head: makes logits of the teacher's states, where these are what was cached.
         vocabulary: how many ids the tokenizer has; what a head is padded with is in no softmax. None is all.
+
     """
 
     def __init__(
@@ -160,7 +156,7 @@ class Distillation(nn.Module):
                 "kd": self._fused(batch, response, deploy, 0.0, weights["kd"], counts).total,
             }
         if deploy.logits:
-            terms["heads"] = heads_loss(deploy.logits, batch.targets, _headed(counts))
+            terms["heads"] = heads_loss(deploy.logits, batch.targets, counts, "heads.")
         if whole is None or whole.pull is None:
             terms |= self.feature_terms(*self._pooled(batch, deploy), remember=self.training and not apart)
         else:
@@ -173,22 +169,23 @@ class Distillation(nn.Module):
 
     def counts(self, batch: Batch, progress: float, step: int) -> dict[str, float]:
         """What each mean is taken over; the counts of parts add up to those of the whole."""
-        response, names = self._response(batch), list(self.student.target_heads)
-        counts = self._tokens(batch, response, "")
-        counts |= {f"heads.{name}": count for name, count in count_targets(names, batch.targets).items()}
+        counts = self._counts(batch)
         if self.path is not None and batch.privileged is not None:
             chances = self._chances(batch, step)
             present = torch.cat(list(self.path.shown(batch.privileged, chances).values()), 1).any(1)
             counts["prior"] = float(present.sum())
             part = batch.rows(self.path.choose(present, progress, chances))
-            counts |= self._tokens(part, self._response(part), NOTED)
-            counts |= {f"{NOTED}heads.{name}": count for name, count in count_targets(names, part.targets).items()}
+            counts |= self._counts(part, NOTED)
             counts["consistency"] = float(self._response(part).mask.sum())
         return counts
 
-    def _tokens(self, batch: Batch, response: Padded, kind: str) -> dict[str, float]:
-        expert, distilled = self._masks(batch, response)
-        return {f"{kind}ce": float(expert.sum()), f"{kind}kd": float(distilled.sum())}
+    def _counts(self, batch: Batch, kind: str = "") -> dict[str, float]:
+        """Of one pass: tokens of its responses, and rows that have each target."""
+        expert, distilled = self._masks(batch, self._response(batch))
+        heads = count_targets(self.student.target_heads, batch.targets)
+        counts = {"ce": float(expert.sum()), "kd": float(distilled.sum())}
+        counts |= {f"heads.{name}": count for name, count in heads.items()}
+        return {f"{kind}{name}": count for name, count in counts.items()}
 
     def _masks(self, batch: Batch, response: Padded) -> tuple[Tensor, Tensor]:
         """The tokens that are an expert's word, and those that the teacher has spoken on."""
@@ -324,7 +321,7 @@ class Distillation(nn.Module):
             terms["privileged"] = fused.cross_entropy
             terms[f"privileged_{self.loss.divergence}"] = fused.divergence
             if noted.logits:
-                terms["privileged_heads"] = heads_loss(noted.logits, part.targets, _headed(counts, NOTED))
+                terms["privileged_heads"] = heads_loss(noted.logits, part.targets, counts, f"{NOTED}heads.")
                 parts["privileged"] += weights["privileged"] * weights["heads"] * terms["privileged_heads"]
             if weights["consistency"] > 0:
                 terms["consistency"] = self._consistency(part, deploy.hidden[rows], noted.hidden, counts)
@@ -355,7 +352,7 @@ class Distillation(nn.Module):
         """
         response = self._response(batch)
         deploy = self._respond(batch.inputs, response)
-        counts = self._tokens(batch, response, "")
+        counts = self._counts(batch)
         tokens = counts["ce"]
         entropy = float(self._fused(batch, response, deploy, 1.0, 0.0, counts).cross_entropy)
         found = {"cross_entropy": (entropy, tokens)}
@@ -383,7 +380,8 @@ class Distillation(nn.Module):
     @property
     def measured_names(self) -> list[str]:
         """What ``measure`` may name."""
-        return ["cross_entropy", *map("accuracy.{}".format, self.student.target_heads), "heads", "privileged", "gap"]
+        heads = (f"accuracy.{name}" for name in self.student.target_heads)
+        return ["cross_entropy", *heads, "heads", "privileged", "gap"]
 
     def training_state(self) -> dict[str, Tensor]:
         """What a checkpoint needs beside the student's own folder."""

@@ -12,6 +12,7 @@ from annotate.studio import Studio, connect
 from pride_mm.errors import UserError
 from pride_mm.records import Item
 from pride_mm.schema import Media, Schema, Turn, load_schema
+from tests.browser import headless
 
 EVERY_KIND = {
     "name": "every_kind",
@@ -92,15 +93,9 @@ def items(data_dir: Path) -> list[Item]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium of the machine; a module's own, because Playwright's loop must not outlive the module."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is a development extra")
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    """A headless Chromium of the machine, a module's own."""
+    with headless() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

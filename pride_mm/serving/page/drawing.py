@@ -1,6 +1,7 @@
 """What the page shows of a conversation: bubbles as text, readings as bars. All that goes into HTML is escaped."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -35,22 +36,18 @@ def bubbles(talk: Talk, side: Side) -> list[dict[str, Any]]:
 
 
 def _messages(talk: Talk, side: Side) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = []
     lines = iter(talk.shown)
+    said: list[tuple[str, str]] = []
     for turn in side.turns:
-        if turn.speaker == USER:
-            if shown and shown[-1]["role"] == "user":
-                shown.append({"role": "assistant", "content": _SILENT})
-            shown.append({"role": "user", "content": _with(turn.text, next(lines))})
-        else:
-            shown.append({"role": "assistant", "content": turn.text})
+        ours = turn.speaker == USER
+        said.append(("user", _with(turn.text, next(lines))) if ours else ("assistant", turn.text))
     if talk.saying is not None:
-        if shown and shown[-1]["role"] == "user":
+        said += [("user", _with(talk.saying, next(lines))), ("assistant", side.saying or _WAITING)]
+    shown = []
+    for (role, text), (follows, _) in pairwise([*said, ("user", "")]):
+        shown.append({"role": role, "content": text})
+        if role == follows == "user":
             shown.append({"role": "assistant", "content": _SILENT})
-        shown.append({"role": "user", "content": _with(talk.saying, next(lines))})
-        shown.append({"role": "assistant", "content": side.saying or _WAITING})
-    elif shown and shown[-1]["role"] == "user":
-        shown.append({"role": "assistant", "content": _SILENT})
     return shown
 
 

@@ -130,12 +130,11 @@ class Talk:
         until = time.monotonic() + self.sides[0].partner.answerer.decoders.limits.seconds
         requests = [_request(side, line, values) for side in self.sides]
         answerers = [side.partner.answerer for side in self.sides]
-        both = list(zip(answerers, requests, strict=True))
-        read = await asyncio.gather(*(one.read(request, uploads, any_part=True) for one, request in both))
-        referred = any(one.predictor.concern(request)[1] is not None for one, request in both)
-        if uploads and not (any(read) or referred):
+        hearing = [one.hear(request, uploads, any_part=True) for one, request in zip(answerers, requests, strict=True)]
+        heard = await asyncio.gather(*hearing)
+        if uploads and not any(one.media or one.referral for one in heard):
             raise UserError(f"There is nothing in {_named(uploads)} that is taken here.")
-        return [await one.ask(request, arrays, until) for (one, request), arrays in zip(both, read, strict=True)]
+        return [await one.ask(what, until) for one, what in zip(answerers, heard, strict=True)]
 
 
 def _request(side: Side, line: str, values: Mapping[str, Any]) -> Request:

@@ -13,6 +13,7 @@ from annotate.exchange.project import Project
 from annotate.studio import Studio
 from pride_mm.records import Item
 from pride_mm.schema import Schema, Turn, Value
+from tests.browser import option
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 DRAFTED: dict[str, Value] = {
@@ -27,11 +28,6 @@ DRAFTED: dict[str, Value] = {
 
 def field(page: Any, title: str) -> Any:
     return page.locator(".pride-field").filter(has=page.get_by_role("heading", name=title, exact=True))
-
-
-def option(box: Any, name: str) -> Any:
-    same = f"input[name='{name}'], input[name^='{name}\u200b']"  # see annotate/page/radios.py
-    return box.locator("label").filter(has=box.page.locator(same))
 
 
 def test_accepted_edited_thrown_away_and_written_without_are_four_records(

@@ -19,6 +19,7 @@ from annotate.studio import Studio
 from pride_mm.errors import BadSamples
 from pride_mm.records import Item
 from pride_mm.schema import Media, Schema, Turn
+from tests.browser import option
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 KEY = b"k" * 32
@@ -115,11 +116,6 @@ def shoot(page: Any, name: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     taken.quantize(128, dither=Image.Dither.NONE).save(Path(folder) / f"{name}.png", optimize=True)
-
-
-def option(box: Any, name: str) -> Any:
-    same = f"input[name='{name}'], input[name^='{name}\u200b']"  # see annotate/page/radios.py
-    return box.locator("label").filter(has=box.page.locator(same))
 
 
 def submit(page: Any) -> None:

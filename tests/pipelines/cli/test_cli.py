@@ -33,6 +33,7 @@ TOP = {
     "chat",
     "predict",
     "serve",
+    "app",
     "label",
 }
 EVAL = {"score", "scorer", "leakage", "judge", "study push", "study pull"}
@@ -208,6 +209,9 @@ MISTAKES = [
     ),
     ("serve folder --host nowhere.invalid --insecure", "Nothing can listen at nowhere.invalid"),
     ("serve folder --port 0 --safety nope", "No safety 'nope': .*crisis"),
+    ("app nope --port 0", "No artifact at nope"),
+    ("app folder nope --port 0", "folder is no artifact"),
+    ("app folder --host 0.0.0.0", "put one in the environment as PRIDE_API_KEY"),
     ("predict nope items.jsonl", "No artifact at nope"),
     ("predict folder items.jsonl", "folder is no artifact"),
     ("eval judge a b --shards folder --server http://far.example/v1 --model m", "unencrypted: use https.*--insecure"),

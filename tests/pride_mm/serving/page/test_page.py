@@ -27,6 +27,7 @@ from pride_mm.serving.predictor import Predictor
 from pride_mm.serving.request import read_request
 from pride_mm.student import Student, save_student
 from pride_mm.student.backbone import load_backbone
+from tests.browser import headless
 from tests.pride_mm.serving.served import Served, started
 
 pytest.importorskip("gradio", reason="the page is an extra")
@@ -36,20 +37,14 @@ TOKENS = 8
 PAGE = r"page is at (http\S+/)"
 KEY = "a-key-of-the-tests"
 SECONDS = 60_000  # as Playwright counts them: a decoder that starts takes its time
-FAKE = ("--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is a development extra")
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=program, args=list(FAKE))
+    with headless(*FAKE) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
