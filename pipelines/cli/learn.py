@@ -79,6 +79,7 @@ def teach(
     from pride_mm.errors import BadSamples, UserError
     from pride_mm.schema import Role
     from pride_mm.student.backbone import load_backbone, load_tokenizer
+    from pride_mm.teacher.adapting import refuse_senses
     from pride_mm.teacher.asking import NotesRead, as_read
     from pride_mm.teacher.cache import teach as teach_shards
     from pride_mm.teacher.client import Client, key_of_environment
@@ -115,9 +116,8 @@ def teach(
             weights = (getattr(torch, dtype), ranks.device_map)
             seeing = load_seeing(model, opened.schema, *weights)
             asked, words, senses = seeing or (*load_backbone(model, *weights), None)
-            if adapt and senses and senses.fields:
-                raise UserError(f"--adapt is for models that read only, and '{model}' sees or hears: leave it out.")
             if adapt:
+                refuse_senses(model, senses)
                 lessons = (adapt, max_response, batch_size, cast(NotesRead, notes))
                 asked = _adapted(asked, words, template, opened, ranks, *lessons)
             teacher = Teacher(asked, words, top_k=top_k, fp8=fp8, senses=senses)
@@ -184,7 +184,6 @@ def _adapted(
         ranks.gather(None)  # the first rank learns, the others take what it has kept
     with progress("Adapting", shown=ranks.rank == 0) as tick:
         model, record = adapt(model, tokenizer, template, shards, bad, epochs, length, batch, notes, progress=tick)
-    template.shortened = 0
     if ranks.rank:
         return model
     ranks.gather(None)

@@ -27,6 +27,7 @@ from pride_mm.schema import Frozen, Role
 from pride_mm.teacher.asking import NotesRead, as_read
 from pride_mm.teacher.prompt import Prompt
 from pride_mm.teacher.scoring import weights_sha256
+from pride_mm.teacher.senses import Senses
 
 FOLDER = "teacher-adapter"
 _RECORD = "adaptation.json"
@@ -47,6 +48,12 @@ class Adaptation(Frozen):
     pairs: int
     before: float | None = None
     after: float | None = None
+
+
+def refuse_senses(name: str, senses: Senses | None) -> None:
+    """Raise UserError where a teacher sees or hears: what is learnt here is to read."""
+    if senses and senses.fields:
+        raise UserError(f"To adapt is for models that read only, and '{name}' sees or hears: leave adapt out.")
 
 
 def adapt(
@@ -85,6 +92,7 @@ def adapt(
     pairs = {
         split: read_pairs(tokenizer, prompt, shards, split, bad, max_response, notes) for split in ("train", "valid")
     }
+    prompt.shortened = 0  # what was cut here is cut, and counted, again when it is taught
     if not pairs["train"]:
         raise UserError("--adapt: no sample of the train split has a response to learn from; leave it out.")
     wanted = Adaptation(

@@ -28,7 +28,7 @@ class TeacherChoice(Frozen):
     Attributes:
         models: folders, hub names, or ``smollm2-135m``; the first seed has the first, the next one the next, and round
             again: with several, an arm's spread is that of its teachers, too.
-        prompt, notes, top_k, max_prompt, dtype: as ``pride teach`` takes them.
+        prompt, notes, top_k, max_prompt, dtype, adapt: as ``pride teach`` takes them.
     """
 
     models: Annotated[tuple[str, ...], Setting(min_length=1)] = ("smollm2-135m",)
@@ -37,6 +37,7 @@ class TeacherChoice(Frozen):
     top_k: Annotated[int, Setting(ge=0)] = 64
     max_prompt: Positive = 768
     dtype: Literal["float32", "bfloat16"] = "float32"
+    adapt: Annotated[int, Setting(ge=0)] = 0
 
 
 class Arm(Frozen):
@@ -47,7 +48,7 @@ class Arm(Frozen):
         change: settings of the run, as its file has them, that are other than in the base.
         teacher: fields of ``TeacherChoice`` that are other than in the base.
         matched: ``steps`` as the base, or ``compute``: as many epochs as cost what the base costs, its teacher's
-            reading of the train split included.
+            learning and reading of the train split included.
     """
 
     name: Name

@@ -7,6 +7,7 @@ view alone.
 import hashlib
 import json
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pride_mm.evaluation.ablation.arms import TeacherChoice
 from pride_mm.files import write_bytes
 from pride_mm.progress import Progress, silent
 from pride_mm.student.backbone import load_backbone
+from pride_mm.teacher.adapting import adapt, refuse_senses
 from pride_mm.teacher.cache import CacheRecord, open_cache, teach
 from pride_mm.teacher.prompt import Prompt
 from pride_mm.teacher.scoring import Teacher
@@ -67,9 +69,9 @@ def link_view(shards: ShardSet, view: Path) -> None:
     kept = view / MANIFEST
     if kept.is_file() and kept.read_bytes() == manifest:
         return
-    view.mkdir(parents=True, exist_ok=True)
-    for old in view.iterdir():
-        old.unlink()
+    if view.is_dir():
+        shutil.rmtree(view)
+    view.mkdir(parents=True)
     for shard in shards.shards():
         for added in shard.tars:
             name = tar_name(shard.name, added)
@@ -101,6 +103,12 @@ def give_lecture(lecture: Lecture, progress: Progress = silent) -> CacheRecord:
         *load_backbone(lecture.model, *weights),
         None,
     )
+    if choice.adapt:
+        refuse_senses(lecture.model, senses)
+        # what is refused is refused again, and counted, when it is taught
+        refused = BadSamples(sum(shards.splits.values()))
+        lesson = (choice.adapt, lecture.max_response)
+        model, _ = adapt(model, words, prompt, shards, refused, *lesson, notes=choice.notes, progress=progress)
     teacher = Teacher(model, words, top_k=choice.top_k, fp8=False, senses=senses)
     bad = BadSamples(lecture.max_bad)
     return teach(

@@ -140,15 +140,17 @@ class Design:
     def epochs(self, arm: Arm, plan: Callable[..., Plan]) -> int | None:
         """Of an arm that is matched in computing: as many as cost what the base costs; None of others.
 
-        The base's cost is its training and one reading of the train split by its teacher, a forward pass of ``2 N``
-        operations a token. ``plan`` counts those of a training.
+        The base's cost is its training, one reading of the train split by its teacher, a forward pass of ``2 N``
+        operations a token, and twice that for each pass of LoRA over it, which has no gradients of weights. ``plan``
+        counts those of a training.
         """
         if arm.matched == "steps":
             return None
         base, mine = (self.trials(one)[0] for one in (self.arms[0], arm))
         whole = plan(base.settings, [ShardSet.open(base.shards)]).total_flops
         if listens(base.settings):
-            whole += _reading(ShardSet.open(base.shards))
+            passes = 1 + 2 * self.ablation.teacher_of(self.arms[0]).adapt
+            whole += passes * _reading(ShardSet.open(base.shards))
         planned = plan(mine.settings, [ShardSet.open(mine.shards)])
         return max(1, round(mine.settings.optim.epochs * whole / planned.total_flops))
 

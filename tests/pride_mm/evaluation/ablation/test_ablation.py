@@ -12,11 +12,14 @@ from pipelines.workers import processes
 from pride_mm.config import CONFIGS
 from pride_mm.data.shards import ShardSet
 from pride_mm.errors import UserError
-from pride_mm.evaluation.ablation.arms import load_ablation
+from pride_mm.evaluation.ablation.arms import TeacherChoice, load_ablation
 from pride_mm.evaluation.ablation.findings import Findings
 from pride_mm.evaluation.ablation.report import findings_json, write_ablation
+from pride_mm.evaluation.ablation.teachers import Lecture, give_lecture, link_view, view_name
 from pride_mm.evaluation.ablation.trials import Design
 from pride_mm.evaluation.evaluate import evaluate
+from pride_mm.student.backbone import load_backbone
+from pride_mm.teacher.scoring import weights_sha256
 from tests.pride_mm.evaluation.conftest import NOTE
 
 
@@ -98,6 +101,20 @@ def test_each_arm_has_an_effect_with_an_interval(found: Findings) -> None:
     assert len(effect.by_seed) == 2
     assert effect.adjusted >= effect.p
     assert not found.base.effects
+
+
+@pytest.mark.parametrize("passes", [0, 2])
+def test_its_teacher_may_learn_the_corpus_first(passes: int, shards: Path, work: Path, small_model: Path) -> None:
+    choice = TeacherChoice(models=(str(small_model),), prompt="notes_only", top_k=8, adapt=passes)
+    lecture = Lecture(work / view_name(choice, str(small_model)), str(small_model), choice, 12, 0, 1)
+    link_view(ShardSet.open(shards), lecture.view)
+    taught = give_lecture(lecture)
+    kept = lecture.view / "teacher-adapter" / "adaptation.json"
+    assert kept.is_file() == bool(passes)
+    before = weights_sha256(load_backbone(small_model)[0])
+    assert (taught.weights_sha256 == before) == (not passes)
+    link_view(ShardSet.open(shards), lecture.view)  # the same shards: what it has learnt stays
+    assert kept.is_file() == bool(passes)
 
 
 def test_run_again_it_trains_nothing_and_says_the_same(found: Findings, toml: Path, shards: Path, work: Path) -> None:
