@@ -58,6 +58,9 @@ class Page:
         safety: str | Path = "crisis",
         votes: Votes | None = None,
     ) -> None:
+        _keep_offline()
+        # what is refused is refused before there is a folder or a process
+        opened = [(_weights(artifact), Predictor.open(artifact, device, safety)) for artifact in artifacts]
         self._folder = tempfile.TemporaryDirectory(prefix="pride-app-")
         files = Path(self._folder.name).resolve()
         gradio = _gradio(files)
@@ -65,10 +68,8 @@ class Page:
         meters = Meters()
         self._decoders = Decoders(limits, meters)
         self.partners = [
-            Partner(
-                name, _weights(artifact), Answerer(Predictor.open(artifact, device, safety), self._decoders, meters)
-            )
-            for name, artifact in zip(names(artifacts), artifacts, strict=True)
+            Partner(name, weights, Answerer(predictor, self._decoders, meters))
+            for name, (weights, predictor) in zip(names(artifacts), opened, strict=True)
         ]
         self._inside = self._mounted(gradio)
         self.app = Door(self._inside, files, key, hosts, limits.mebibytes)
@@ -137,16 +138,16 @@ def _weights(artifact: Path) -> Mapping[str, str]:
     return {name: digest for name, digest in check_files(artifact).files.items() if name.endswith(".safetensors")}
 
 
-def _gradio(files: Path) -> Any:
-    """Gradio, told to keep to itself, with its files in ``files``."""
+def _keep_offline() -> None:
+    """Tell what will be imported to keep to itself."""
     if importlib.util.find_spec("gradio") is None:
         raise UserError("The page needs the extra 'app': pip install 'pride-mm[app]'.")
-    os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(files),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def _gradio(files: Path) -> Any:
+    """Gradio, with its files in ``files``."""
+    os.environ["GRADIO_TEMP_DIR"] = str(files)
     multiprocessing.util.get_temp_dir()  # which outlives the folder
     tempfile.tempdir = str(files)  # an upload that is broken off lies there, too
     import gradio
