@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 
+def chromium() -> str | None:
+    """The path of its program; None where there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+
+
 @contextmanager
 def headless(*flags: str) -> Iterator[Any]:
     """One without a window, driven by Playwright, whose loop must not outlive a module of tests."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is a development extra")
-    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    program = chromium()
     if program is None:
         pytest.skip("no Chromium on this machine")
     with playwright.sync_playwright() as driver:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.cli import options
 from pipelines.cli.terminal import complain, name_bad, progress, say, say_as_it_comes
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ _HELP = """/attach FILE  shows it a clip or a sound with your next line
 /emotion      what it read in your last line, and where it looked
 /reset        forgets the talk; it is kept nowhere else
 /quit         ends; Ctrl-C breaks off an answer"""
-Safety = Annotated[
-    str, typer.Option(help="What answers a person in danger: a TOML like configs/safety/crisis.toml, or 'off'.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +30,8 @@ def chat(
     artifact: Annotated[Path, typer.Argument(help="Folder that 'pride export' wrote.")],
     line: Annotated[str | None, typer.Option("--say", help="Say one line, print the answer, and end.")] = None,
     attach: Annotated[Path | None, typer.Option(help="A clip to show with the first line.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the longest answer.")] = 64,
-    safety: Safety = "crisis",
+    max_tokens: options.MaxTokens = 64,
+    safety: options.Safety = "crisis",
 ) -> None:
     """Talk to a student. Words appear as they are made; the talk is kept in memory until it ends.
 
@@ -127,9 +125,9 @@ def predict(
     artifact: Annotated[Path, typer.Argument(help="Folder that 'pride export' wrote.")],
     requests: Annotated[Path, typer.Argument(help="JSON lines, each the inputs of one item; media by path.")],
     out: Annotated[Path, typer.Option(help="File for the answers, one JSON object a line.")] = Path("answers.jsonl"),
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the longest answer.")] = 64,
+    max_tokens: options.MaxTokens = 64,
     max_bad: Annotated[int, typer.Option(min=0, help="Refused lines allowed.")] = 10,
-    safety: Safety = "crisis",
+    safety: options.Safety = "crisis",
 ) -> None:
     """Answer a file of requests. Exits 1 where a line was refused.
 

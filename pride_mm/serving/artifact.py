@@ -76,7 +76,7 @@ def check_files(folder: Path) -> ArtifactRecord:
         raise UserError(f"No artifact at {folder}; `pride export RUN --out {folder}` makes one.")
     if not is_artifact(folder):
         raise UserError(f"{folder} is no artifact: {RECORD} is missing. `pride export RUN --out ARTIFACT` makes one.")
-    record = _read(folder / RECORD)
+    record = read_record(folder)
     for name, digest in record.files.items():
         path = folder / name
         if not path.is_file():
@@ -90,7 +90,13 @@ def check_files(folder: Path) -> ArtifactRecord:
     return record
 
 
-def _read(path: Path) -> ArtifactRecord:
+def read_record(folder: Path) -> ArtifactRecord:
+    """What an artifact says of itself; ``check_files`` sees whether it is so.
+
+    Raises:
+        UserError: of another version, or not readable.
+    """
+    path = folder / RECORD
     try:
         given = json.loads(path.read_bytes())
         version = given.get("format") if isinstance(given, dict) else None

@@ -64,7 +64,6 @@ class Distillation(nn.Module):
         teacher_width: width of the teacher's features; 0 where there is no teacher.
         teacher_head: makes logits of the teacher's states, where these are what was cached.
         vocabulary: how many ids the tokenizer has; what a head is padded with is in no softmax. None is all.
-
     """
 
     def __init__(
@@ -361,7 +360,7 @@ class Distillation(nn.Module):
             known = float((right >= 0).sum())
             found[f"accuracy.{name}"] = (float((right == 1).sum()) / max(known, 1.0), known)
         if deploy.logits:
-            found["heads"] = (float(heads_loss(deploy.logits, batch.targets)), float(len(batch)))
+            found["heads"] = (float(heads_loss(deploy.logits, batch.targets, counts, "heads.")), float(len(batch)))
         if self.path is not None and batch.privileged is not None:
             latents = self.path.encode(batch.privileged, self.student.get_input_embeddings())
             read, sources = self.path.join(latents, deploy.sources)

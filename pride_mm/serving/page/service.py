@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from pride_mm.errors import UserError
 from pride_mm.serving.answerer import LIMITS, Answerer, Decoders, Limits
-from pride_mm.serving.artifact import check_files
+from pride_mm.serving.artifact import read_record
 from pride_mm.serving.batching import where
 from pride_mm.serving.meters import Meters
 from pride_mm.serving.page.door import Door
@@ -60,7 +60,7 @@ class Page:
     ) -> None:
         _keep_offline()
         # what is refused is refused before there is a folder or a process
-        opened = [(_weights(artifact), Predictor.open(artifact, device, safety)) for artifact in artifacts]
+        opened = [(Predictor.open(artifact, device, safety), _weights(artifact)) for artifact in artifacts]
         self._folder = tempfile.TemporaryDirectory(prefix="pride-app-")
         files = Path(self._folder.name).resolve()
         gradio = _gradio(files)
@@ -69,7 +69,7 @@ class Page:
         self._decoders = Decoders(limits, meters)
         self.partners = [
             Partner(name, weights, Answerer(predictor, self._decoders, meters))
-            for name, (weights, predictor) in zip(names(artifacts), opened, strict=True)
+            for name, (predictor, weights) in zip(names(artifacts), opened, strict=True)
         ]
         self._inside = self._mounted(gradio)
         self.app = Door(self._inside, files, key, hosts, limits.mebibytes)
@@ -135,7 +135,7 @@ def names(artifacts: Sequence[Path]) -> list[str]:
 
 
 def _weights(artifact: Path) -> Mapping[str, str]:
-    return {name: digest for name, digest in check_files(artifact).files.items() if name.endswith(".safetensors")}
+    return {name: digest for name, digest in read_record(artifact).files.items() if name.endswith(".safetensors")}
 
 
 def _keep_offline() -> None:

@@ -2,7 +2,6 @@
 used, by a hook of Python's own (``sys.addaudithook``) inside its process and those it starts."""
 
 import json
-import shutil
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from annotate.server.local import HOST, LocalServer, ask, environment
 from annotate.studio import connect
 from pride_mm.records import Annotation, Item
 from pride_mm.schema import Schema, Turn
+from tests.browser import chromium
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.slow]
 
@@ -139,7 +139,7 @@ def test_with_its_makers_defaults_the_telemetry_is_seen(copied: Path, pride: Sch
 
 def visit(server: LocalServer) -> None:
     """Open the pages in a browser, where there is one, and see that they ask nobody else either."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = chromium()
     if not found:
         return
     from playwright.sync_api import sync_playwright
