@@ -29,6 +29,10 @@ def export(
     ] = None,
     dtype: Annotated[str, typer.Option(help="Width of the weights: float32 or bfloat16.")] = "float32",
     quantize: Annotated[str, typer.Option(help="int8: what answers on a CPU computes in int8. Or none.")] = "none",
+    onnx: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD", help="Write the encoder of this input as ONNX, too; given again, of several."),
+    ] = None,
 ) -> None:
     """Write a run's best student as an artifact that cannot take privileged input.
 
@@ -53,6 +57,7 @@ def export(
         _corpora(sets),
         cast(Width, dtype),
         cast(Quantization, quantize),
+        onnx or (),
     )
     size = sum(path.stat().st_size for path in out.iterdir())
     say(f"{out}: {size / 2**20:.1f} MiB, no parameter and no field for notes in it.")

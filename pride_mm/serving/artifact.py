@@ -18,9 +18,9 @@ from pride_mm.serving.quantize import Quantization
 
 RECORD = "artifact.json"
 CARD = "README.md"
-ALLOWED = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md")
-"""Endings of what may be in an artifact: weights, settings, tokenizer and card; nothing that runs."""
-_LOADED = (".safetensors", ".json", ".jinja", ".model")
+ALLOWED = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md", ".onnx")
+"""Endings of what may be in an artifact: weights, settings, tokenizer and card; nothing that runs in Python."""
+_LOADED = (".safetensors", ".json", ".jinja", ".model", ".onnx")
 FORMAT: Final = 2
 
 

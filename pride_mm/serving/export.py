@@ -1,6 +1,6 @@
 """A trained student to an artifact: a folder to ship, with a card, that cannot take notes.
 
-Promise: the folder appears whole or not at all, holds safetensors and JSON only, no parameter beyond
+Promise: the folder appears whole or not at all, holds safetensors, JSON and ONNX only, no parameter beyond
 those of the served schema's network, and no privileged field.
 """
 
@@ -18,6 +18,7 @@ from pride_mm.files import PARTIAL, write_text
 from pride_mm.schema import Role, Schema
 from pride_mm.serving.artifact import ALLOWED, CARD, is_artifact, write_record
 from pride_mm.serving.card import Corpus, model_card
+from pride_mm.serving.onnx import write_onnx
 from pride_mm.serving.quantize import Quantization, Width, narrow
 from pride_mm.student import Student, load_student, save_student
 
@@ -30,6 +31,7 @@ def export(
     corpora: Sequence[Corpus] = (),
     width: Width = "float32",
     quantization: Quantization = "none",
+    onnx: Sequence[str] = (),
 ) -> Path:
     """Write the artifact of a student.
 
@@ -41,9 +43,10 @@ def export(
         corpora: what it was trained on, for the card.
         width: of the weights in the file.
         quantization: how they are to be loaded, see ``quantize``.
+        onnx: names of the fields whose encoders are written as ONNX, too.
 
     Raises:
-        UserError: the student is not whole, or ``artifact`` is there and is no artifact.
+        UserError: the student is not whole, ``artifact`` is there and is no artifact, or as ``write_onnx``.
     """
     if artifact.exists() and not is_artifact(artifact) and not (artifact.is_dir() and not any(artifact.iterdir())):
         raise UserError(f"{artifact} is there and is no artifact, so it is not replaced: give another --out.")
@@ -54,6 +57,8 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         save_student(partial, student, tokenizer)
+        for name in onnx:
+            write_onnx(student, name, partial)
         assert_no_more_than(partial, student)
         write_text(partial / CARD, model_card(student, schema, privileged, scores, corpora))
         write_record(partial, schema, quantization)
