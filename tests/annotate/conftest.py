@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from annotate.server.local import LocalServer, find_command
 from annotate.studio import Studio, connect
@@ -44,23 +45,39 @@ def pride() -> Schema:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """A server of our own; its first start takes about a minute."""
+def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[LocalServer]:
+    """A server of our own. Its first start takes about a minute, so that one of pytest's workers does it for all."""
     try:
         find_command()
     except UserError as error:
         pytest.skip(str(error))
-    with LocalServer(tmp_path_factory.mktemp("label-studio"), port=0) as running:
-        yield running
+    ours = LocalServer(tmp_path_factory.mktemp("label-studio"), port=0)
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    made = shared / "label-studio-made"
+    with FileLock(shared / "label-studio.lock"):
+        if made.is_dir():
+            _copy(made, ours.data_dir)
+            ours.start()
+        else:
+            ours.start()
+            _copy(ours.data_dir, shared / "label-studio-making").rename(made)
+    yield ours
+    ours.stop()
+
+
+def _copy(folder: Path, to: Path) -> Path:
+    """A data folder that knows a server's database and no clip."""
+    for part in ("studio", "home"):
+        shutil.copytree(folder / part, to / part)
+    shutil.copy(folder / "credentials.json", to)
+    return to
 
 
 @pytest.fixture
 def copied(server: LocalServer, tmp_path: Path) -> Path:
     """A data folder like the running server's, which spares a test the minute that a first start takes."""
-    for folder in ("studio", "home"):
-        shutil.copytree(server.data_dir / folder, tmp_path / "ls" / folder)
-    shutil.copy(server.data_dir / "credentials.json", tmp_path / "ls")
-    return tmp_path / "ls"
+    return _copy(server.data_dir, tmp_path / "ls")
 
 
 @pytest.fixture(scope="session")
