@@ -77,13 +77,17 @@ def effect(arm: Measured, base: Measured, rounds: int = ROUNDS, seed: int = 0) -
         seed: of the draw.
     """
     assert arm.sums.shape == base.sums.shape, "arms are compared on the same seeds and groups"
-    seeds, groups, _ = arm.sums.shape
+    some = ((arm.sums != 0) | (base.sums != 0)).any((0, 2))  # a group that was asked nothing says nothing
+    ours, theirs = arm.sums[:, some], base.sums[:, some]
+    seeds, groups, _ = ours.shape
+    if not groups:
+        return None
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(groups, np.full(groups, 1 / groups), size=rounds).astype(np.float64)
     drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rounds) / seeds
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         apart = np.stack(
-            [arm.statistic(counts @ arm.sums[e]) - base.statistic(counts @ base.sums[e]) for e in range(seeds)], axis=1
+            [arm.statistic(counts @ ours[e]) - base.statistic(counts @ theirs[e]) for e in range(seeds)], axis=1
         )
         found = (apart * drawn).sum(1)
         by_seed = arm.values - base.values

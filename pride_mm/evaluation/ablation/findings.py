@@ -30,7 +30,7 @@ class ArmFound:
 
     Attributes:
         values: of each measure, and of each score of its answers.
-        effects: against the base, by measure; none of the base itself, nor of answers.
+        effects: against the base, by measure; none of the base itself.
         epochs, steps: of one trial.
         seconds: of one trial's training, the median; as busy as the machine was.
         empty: answers without a word, over all seeds.

@@ -1,4 +1,4 @@
-"""What the trials of one arm said, as sums that can be resampled: perplexity, and how well each head reads its target.
+"""What the trials of one arm said, as sums that can be resampled: perplexity, heads, and what the answers have of gold.
 
 Letters: ``E`` seeds, ``G`` groups, ``C`` sums or classes.
 """
@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pride_mm.evaluation import metrics
 from pride_mm.evaluation.ablation.effects import Measured
 from pride_mm.evaluation.bootstrap import Array
 from pride_mm.evaluation.examined import Predictions
 from pride_mm.evaluation.gold import Gold
 from pride_mm.schema import Schema, classes
 
+ANSWERS = {"bleu": "BLEU", "rouge_l": "ROUGE-L", "meteor": "METEOR"}
+"""Measures of what was answered, with what people call them."""
+
 
 def measure(schema: Schema, gold: Gold, trials: Sequence[Predictions]) -> dict[str, Measured]:
-    """Each measure by its name: ``perplexity``, and of each head ``NAME.accuracy`` and ``NAME.macro_f1``.
+    """Each measure by its name: ``perplexity``, of each head ``NAME.accuracy`` and ``NAME.macro_f1``, and ``ANSWERS``.
 
     A measure of which any trial has nothing is left out. Samples that one trial could not read count in none.
     """
@@ -44,7 +48,30 @@ def measure(schema: Schema, gold: Gold, trials: Sequence[Predictions]) -> dict[s
             np.add.at(table[number], (rows, [labels[key] * count + read[key] for key in keys]), 1.0)
         found[f"{head.name}.accuracy"] = Measured(table, _accuracy, 1)
         found[f"{head.name}.macro_f1"] = Measured(table, _macro_f1, 1)
+    return found | _of_answers(gold, [trial.answers for trial in trials], place)
+
+
+def _of_answers(gold: Gold, trials: Sequence[Mapping[str, str]], place: Mapping[str, int]) -> dict[str, Measured]:
+    """Those of ``ANSWERS``; ``place`` is a group's row."""
+    keys = [key for key in trials[0] if key in gold.responses and all(key in answers for answers in trials)]
+    if not keys:
+        return {}
+    right, rows = [gold.responses[key] for key in keys], [place[gold.groups[key]] for key in keys]
+    said = [_answered([answers[key] for key in keys], right) for answers in trials]
+    found = {}
+    for name in ANSWERS:
+        table = np.zeros((len(trials), len(place), len(said[0][name][0])))
+        for number, sums in enumerate(said):
+            np.add.at(table[number], rows, sums[name])
+        found[name] = Measured(table, _bleu if name == "bleu" else _mean, 1)
     return found
+
+
+def _answered(texts: Sequence[str], right: Sequence[str]) -> dict[str, list[list[float]]]:
+    """A row of sums a text, by measure."""
+    each = metrics.overlap(texts, right)
+    means = {name: [[value, 1.0] for value in each[name]] for name in ("rouge_l", "meteor")}
+    return {"bleu": metrics.bleu_sums(texts, right), **means}
 
 
 def titles(schema: Schema) -> dict[str, str]:
@@ -55,7 +82,16 @@ def titles(schema: Schema) -> dict[str, str]:
             f"{head.name}.accuracy": f"{head.label}, accuracy",
             f"{head.name}.macro_f1": f"{head.label}, macro-F1",
         }
-    return named
+    return named | ANSWERS
+
+
+def _mean(sums: Array) -> Array:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _bleu(sums: Array) -> Array:
+    found = [metrics.bleu_of(row) for row in sums.reshape(-1, sums.shape[-1]).tolist()]
+    return np.array(found).reshape(sums.shape[:-1])
 
 
 def _perplexity(sums: Array) -> Array:

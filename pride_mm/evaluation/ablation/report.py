@@ -1,5 +1,6 @@
 """``ablation.html`` and ``ablation.json``: one table, one picture of the differences, and a verdict a line."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,10 @@ from pride_mm.evaluation.results import plain
 from pride_mm.page import svg, write_page
 
 _TEMPLATE = Path(__file__).parent.parent / "templates" / "ablation.html.j2"
-_ANSWERS = {
-    "bleu": "BLEU",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-    "distinct_2": "Distinct-2",
-    "empty": "Empty",
-}
-"""The scores of answers that the table has; all of them are in the JSON."""
+_MORE = {"distinct_2": "Distinct-2", "empty": "Empty"}
+"""Scores of answers that the table has beside the measures; all of them are in the JSON."""
+_WIDE = 4
+"""Panels of the picture side by side."""
 _COLOUR = {"better": COLOURS[0], "same": "#9aa3af", "worse": COLOURS[3]}
 
 
@@ -43,9 +40,9 @@ def _cell(mean: Mean | None) -> dict[str, str] | None:
 
 
 def _columns(found: Findings) -> list[str]:
-    """The measures that are compared, then some scores of answers, where any row has them."""
+    """The measures that are compared, then some more scores of answers, where any row has them."""
     known = {name for row in found.rows for name in row.values}
-    return [*found.better, *(name for name in _ANSWERS if name in known)]
+    return [*found.better, *(name for name in _MORE if name in known)]
 
 
 def _difference(found: Findings, arm: ArmFound, name: str) -> dict[str, Any]:
@@ -66,8 +63,11 @@ def picture(found: Findings) -> Markup:
     """Each arm's difference from the base with its interval, a panel a measure; colours say the verdict."""
     names = list(found.better)
     arms = found.arms[1:]
-    figure, axes = figure_of(len(names), 1, 1.6 + 2.6 * len(names), 0.9 + 0.3 * len(arms))
-    for column, (axis, name) in enumerate(zip(axes, names, strict=True)):
+    wide, high = min(len(names), _WIDE), math.ceil(len(names) / _WIDE)
+    figure, axes = figure_of(wide, high, 1.6 + 2.6 * wide, high * (0.9 + 0.3 * len(arms)))
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    for number, (axis, name) in enumerate(zip(axes, names, strict=False)):
         for row, arm in enumerate(reversed(arms)):
             effect = arm.effects.get(name)
             if effect is None:
@@ -77,7 +77,7 @@ def picture(found: Findings) -> Markup:
             axis.plot(effect.by_seed, [row] * len(effect.by_seed), "|", color=colour, markersize=7)
             axis.plot([effect.value], [row], "o", color=colour, markersize=5)
         axis.axvline(0, color="#1d2430", linewidth=0.8)
-        axis.set_yticks(range(len(arms)), [arm.title for arm in reversed(arms)] if column == 0 else [])
+        axis.set_yticks(range(len(arms)), [arm.title for arm in reversed(arms)] if number % wide == 0 else [])
         axis.set_ylim(-0.6, len(arms) - 0.4)
         side = "left is better" if found.better[name] < 0 else "right is better"
         axis.set_title(f"{found.titles[name]} ({side})", fontsize=9, loc="left")
@@ -91,7 +91,7 @@ def write_ablation(path: Path, found: Findings) -> None:
         _TEMPLATE,
         title=f"Ablation: {found.name}",
         found=found,
-        columns=[(found.titles | _ANSWERS)[name] for name in _columns(found)],
+        columns=[(found.titles | _MORE)[name] for name in _columns(found)],
         rows=[{"row": row, "cells": [_cell(row.values.get(name)) for name in _columns(found)]} for row in found.rows],
         differences=[
             {

@@ -4,7 +4,18 @@ from pride_mm.evaluation.metrics.heads import HeadScores, accuracy_difference, c
 from pride_mm.evaluation.metrics.likelihood import Likelihood, bits_per_byte, perplexity, perplexity_difference
 from pride_mm.evaluation.metrics.score import Score, mean
 from pride_mm.evaluation.metrics.signatures import signatures
-from pride_mm.evaluation.metrics.written import Written, bleu, chrf, distinct, meteor, rouge, written
+from pride_mm.evaluation.metrics.written import (
+    Written,
+    bleu,
+    bleu_of,
+    bleu_sums,
+    chrf,
+    distinct,
+    meteor,
+    overlap,
+    rouge,
+    written,
+)
 
 __all__ = [
     "HeadScores",
@@ -14,12 +25,15 @@ __all__ = [
     "accuracy_difference",
     "bits_per_byte",
     "bleu",
+    "bleu_of",
+    "bleu_sums",
     "calibration",
     "chrf",
     "distinct",
     "head_scores",
     "mean",
     "meteor",
+    "overlap",
     "perplexity",
     "perplexity_difference",
     "rouge",

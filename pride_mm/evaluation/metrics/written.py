@@ -34,13 +34,19 @@ def written(
     groups = groups or keys
     scores = {f"bleu_{n}": Score(bleu(texts, gold, n), len(texts)) for n in (1, 2, 3)}
     scores |= {"bleu": Score(bleu(texts, gold), len(texts)), "chrf": Score(chrf(texts, gold), len(texts))}
-    each = {**rouge(texts, gold), "meteor": meteor(texts, gold)}
-    scores |= {name: found for name, values in each.items() if (found := mean(groups, values)) is not None}
+    scores |= {
+        name: found for name, values in overlap(texts, gold).items() if (found := mean(groups, values)) is not None
+    }
     for n in (1, 2):
         scores[f"distinct_{n}"] = Score(distinct(texts, n), min(len(texts), DISTINCT_TEXTS), "texts")
     empty = tuple(key for key, text in zip(keys, texts, strict=True) if not text.strip())
     scores["empty"] = Score(float(len(empty)), len(texts))
     return Written(scores, empty)
+
+
+def overlap(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[float]]:
+    """ROUGE-1, 2 and L, and METEOR, of each text."""
+    return {**rouge(texts, gold), "meteor": meteor(texts, gold)}
 
 
 def _bleu(n: int = 4) -> Any:
@@ -52,6 +58,23 @@ def _bleu(n: int = 4) -> Any:
 def bleu(texts: Sequence[str], gold: Sequence[str], n: int = 4) -> float:
     """Corpus BLEU of n-grams up to ``n`` by sacrebleu with its defaults, 0 to 100, one reference each."""
     return float(_bleu(n).corpus_score(list(texts), [list(gold)]).score) if texts else math.nan
+
+
+def bleu_sums(texts: Sequence[str], gold: Sequence[str]) -> list[list[float]]:
+    """What BLEU is made of, a row a text: tokens written and right, n-grams that match, and n-grams, of 1 to 4."""
+    from sacrebleu.metrics import BLEU
+
+    scorer = BLEU(effective_order=True)  # as it wants it for single texts; what it counts is the same
+    found = [scorer.sentence_score(text, [right]) for text, right in zip(texts, gold, strict=True)]
+    return [[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in found]
+
+
+def bleu_of(sums: Sequence[float]) -> float:
+    """Corpus BLEU of rows of ``bleu_sums`` that were added up."""
+    from sacrebleu.metrics import BLEU
+
+    written, right, *grams = (round(one) for one in sums)
+    return float(BLEU.compute_bleu(grams[:4], grams[4:], written, right, "exp").score)
 
 
 def _chrf() -> Any:

@@ -86,7 +86,7 @@ def test_as_much_computing_is_more_epochs(found: Findings) -> None:
 def test_its_figures_are_those_of_an_evaluation(found: Findings, shards: Path, work: Path) -> None:
     compared = evaluate([work / "runs/full-1", work / "runs/full-2"], ShardSet.open(shards), "test", 4)
     scores = [row.scores for row in compared.contenders if row.what == "run"]
-    for name in ("perplexity", "emotion.accuracy", "emotion.macro_f1", "rouge_l"):
+    for name in ("perplexity", "emotion.accuracy", "emotion.macro_f1", "bleu", "rouge_l", "meteor"):
         mean = sum(one[name].value for one in scores) / 2
         assert found.base.values[name][0] == pytest.approx(mean), name
     beside = {row.name: row for row in found.beside}
@@ -101,6 +101,9 @@ def test_each_arm_has_an_effect_with_an_interval(found: Findings) -> None:
     assert len(effect.by_seed) == 2
     assert effect.adjusted >= effect.p
     assert not found.base.effects
+    answered = found.arms[1].effects["rouge_l"]
+    assert answered.value == pytest.approx(found.arms[1].values["rouge_l"][0] - found.base.values["rouge_l"][0])
+    assert answered.groups <= 4  # of as many answers
 
 
 @pytest.mark.parametrize("passes", [0, 2])

@@ -86,6 +86,12 @@ def test_a_statistic_that_is_undefined_gives_no_effect() -> None:
     assert effect(nothing, nothing) is None
 
 
+def test_groups_that_were_asked_nothing_do_not_count() -> None:
+    arm, base = students(0.3, 0.01, groups=40)
+    more = [Measured(np.concatenate([one.sums, np.zeros((3, 60, 2))], 1), ratio, -1) for one in (arm, base)]
+    assert effect(*more) == effect(arm, base)
+
+
 def test_holm_by_hand() -> None:
     assert adjusted([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert adjusted([]) == []

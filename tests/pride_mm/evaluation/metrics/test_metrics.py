@@ -63,6 +63,8 @@ def test_what_was_written_equals_the_reference_libraries(answered: Answered) -> 
                                              reference.ref_len, max_ngram_order=n)  # fmt: skip
         assert metrics.bleu(said, gold, n) == pytest.approx(theirs.score)
     assert metrics.bleu(said, gold) == pytest.approx(sacrebleu.corpus_bleu(said, [gold]).score)
+    added = [sum(column) for column in zip(*metrics.bleu_sums(said, gold), strict=True)]
+    assert metrics.bleu_of(added) == pytest.approx(sacrebleu.corpus_bleu(said, [gold]).score)
     assert metrics.chrf(said, gold) == pytest.approx(sacrebleu.corpus_chrf(said, [gold]).score)
     found = metrics.rouge(said, gold)
     for ours, theirs in (("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")):
