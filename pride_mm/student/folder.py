@@ -30,6 +30,8 @@ def save_student(folder: Path, student: Student, tokenizer: Any, state: Mapping[
         given = None if state is None else dict(state)
         student.save_pretrained(beside, state_dict=given, save_original_format=False)
         tokenizer.save_pretrained(beside)
+        for weights in beside.glob("*.safetensors"):  # safetensors writes for the owner alone, whatever the umask
+            shutil.copymode(beside / "config.json", weights)
         if folder.exists():
             shutil.rmtree(folder)
         beside.rename(folder)

@@ -44,6 +44,10 @@ def test_the_folder_is_text_and_safetensors_and_knows_nothing_privileged(folder,
     assert not [field.name for field in schema.privileged if f'"name": "{field.name}"' in said]
 
 
+def test_who_may_read_one_file_may_read_all(folder):
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
 def test_saving_twice_replaces_and_leaves_nothing_beside(folder, student, small_backbone):
     save_student(folder, student, small_backbone[1])
     assert [path.name for path in folder.parent.iterdir()] == ["student"]
