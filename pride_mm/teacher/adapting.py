@@ -114,7 +114,7 @@ def adapt(
             adapted = get_peft_model(model, config)
         _learn(adapted, pairs["train"], epochs, batch_size, progress)
     (folder / _RECORD).unlink(missing_ok=True)
-    adapted.save_pretrained(str(folder))
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)  # they are the base's
     merged = adapted.merge_and_unload()
     record = wanted.model_copy(update={"before": before, "after": _nats(merged, pairs["valid"], batch_size)})
     write_json(folder / _RECORD, record.model_dump(mode="json"))
