@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipelines.sources import Request
 from pipelines.sources.corpus import TABLE
 from pipelines.sources.mapping import Entry, Mapper
-from pipelines.sources.rows import find_parts, shares
+from pipelines.sources.tables import find_parts, shares
 from pride_mm.errors import BadSamples
 
 

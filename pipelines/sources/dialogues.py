@@ -18,8 +18,9 @@ from typing import Any
 from pipelines.sources import Request
 from pipelines.sources.corpus import LINE, TABLE, BadColumn, Corpus, Turns
 from pipelines.sources.mapping import Entry, Mapper
-from pipelines.sources.rows import Part, Row, find_parts, shares
+from pipelines.sources.rows import Part, Row
 from pipelines.sources.seen import Seen
+from pipelines.sources.tables import find_parts, shares
 from pride_mm.errors import BadSamples, SampleError, UserError
 
 _TURNS, _SPEAKER, _TEXT = "turns", "speaker", "text"

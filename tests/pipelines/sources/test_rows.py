@@ -8,7 +8,8 @@ import pytest
 from pipelines.sources import Request
 from pipelines.sources.corpus import Table, load_corpus
 from pipelines.sources.intake import ingest
-from pipelines.sources.rows import find_parts, read_rows, shares
+from pipelines.sources.rows import read_rows
+from pipelines.sources.tables import find_parts, shares
 from pride_mm.errors import BadSamples, UserError
 from pride_mm.schema import load_schema
 
