@@ -95,7 +95,7 @@ def test_configs_are_found_by_path_before_name(path: Path, monkeypatch: pytest.M
 def test_a_name_that_is_not_there_lists_those_that_are() -> None:
     with pytest.raises(
         UserError,
-        match=r"No run 'plian': give a path to a .toml file, or one of: on_policy, paper, plain, privileged\.",
+        match=r"No run 'plian': give a path to a .toml file, or one of: on_policy, paper, plain, privileged, whole\.",
     ):
         find_config("run", "plian")
     with pytest.raises(

@@ -69,7 +69,7 @@ class Ablation(Frozen):
 
     name: Annotated[str, Setting(pattern=r"^[A-Za-z0-9_-]+$")]
     description: str = ""
-    run: str = "privileged"
+    run: str = "whole"
     change: dict[str, Any] = {}
     teacher: TeacherChoice = TeacherChoice()
     seeds: Annotated[tuple[int, ...], Setting(min_length=1)] = (1, 2, 3)

@@ -31,7 +31,7 @@ def toml(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> Path:
         f"""
         name = "small"
         description = "What is tried in this test."
-        run = "privileged"
+        run = "whole"
         seeds = [1, 2]
         answers = 4
         change.student = {{ backbone = "{small_model}", layers = 2, video.name = "none", audio.name = "none" }}
