@@ -149,6 +149,7 @@ def _measure(work: Path, items: list[Any]) -> dict[str, dict[str, Any]]:
         for name, sums in losses.items():
             (response,) = (value for value in item["targets"].values() if isinstance(value, str) and " " in value)
             sums[:] = [a + b for a, b in zip(sums, _loss(opened[name][0], inputs, response), strict=True)]
+        print(f"{turn + 1} of {len(items)} dialogues", file=sys.stderr)
     for name, (nats, tokens) in losses.items():
         found[name]["perplexity"] = math.exp(nats / tokens)
     return found
