@@ -10,8 +10,9 @@ from pride_mm.config import mistakes
 from pride_mm.errors import UserError
 from pride_mm.schema import AudioField, Frozen, Kind, Role, Schema, VideoField
 
-# The source that is read off the dialogue itself; the space keeps it apart from any field's name.
-PREDICTED = "predicted notes"
+# The source that is read off the dialogue and all that is seen and heard, which a run may teach to predict the notes
+# (``loss.prior``); the space keeps it apart from any field's name.
+PREDICTED = "dialogue summary"
 
 
 Fusion = Literal["multi_source", "joint", "hierarchical", "concat"]

@@ -85,7 +85,7 @@ def test_perplexity_is_that_of_plain_cross_entropy(found: Evaluation, runs: list
 def test_no_student_leaks_and_the_overlap_is_there(found: Evaluation) -> None:
     assert found.clean
     assert found.overlap["situation"].samples == 6
-    assert set(found.runs[0].attention) == {"audio", "predicted notes"}
+    assert set(found.runs[0].attention) == {"audio", "dialogue summary"}
 
 
 def test_without_the_notes_tar_all_scores_are_the_same(

@@ -98,4 +98,4 @@ def test_notes_that_join_the_sources_have_no_gate(tmp_path: Path, examinee: Exam
     assert found is not None
     assert found.gate is None
     assert 0 < sum(found.fields.values()) < 1
-    assert "predicted notes" in found.sources
+    assert "dialogue summary" in found.sources

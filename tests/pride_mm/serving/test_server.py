@@ -77,7 +77,7 @@ def test_the_official_client_talks_to_it_streaming_and_not(client: openai.OpenAI
     assert whole.usage.completion_tokens <= 12
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
     assert sure(whole.pride["targets"]) == {head: share for head, (_, share) in alone.targets.items()}
-    assert set(whole.pride["sources"]) == {"predicted notes"}
+    assert set(whole.pride["sources"]) == {"dialogue summary"}
     stream = client.chat.completions.create(
         model="artifact", messages=ASK, max_completion_tokens=12, stream=True, stream_options={"include_usage": True}
     )
@@ -114,7 +114,7 @@ def test_a_clip_and_a_sound_are_seen_and_heard_as_predict_does(
     assert seen.choices[0].message.content == alone.text
     assert sure(seen.pride["targets"]) == {head: share for head, (_, share) in alone.targets.items()}
     assert seen.pride["media"] == ["audio", "video"]
-    assert set(seen.pride["sources"]) == {"video", "audio", "predicted notes"}
+    assert set(seen.pride["sources"]) == {"video", "audio", "dialogue summary"}
     wav = tmp_path / "said.wav"
     wav.write_bytes(wave_of(read_audio(clip.read_bytes(), 16000, 2.0).numpy()))
     heard = client.chat.completions.create(

@@ -93,8 +93,8 @@ def test_what_it_reads_are_shares(predictor: Predictor, clip: Path) -> None:
     assert {head: next(iter(shares)) for head, shares in alone.targets.items()} == {
         head: label for head, (label, _) in answer.targets.items()
     }
-    assert set(alone.sources) == {"predicted notes"}
+    assert set(alone.sources) == {"dialogue summary"}
     asked = predictor.request(dialogue=[{"speaker": "a", "text": LINE}], video=str(clip), audio=str(clip))
     shown = predictor.read(asked)
-    assert set(shown.sources) == {"predicted notes", "video", "audio"}
+    assert set(shown.sources) == {"dialogue summary", "video", "audio"}
     assert 0 < sum(shown.sources.values()) < 1

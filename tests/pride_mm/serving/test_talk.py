@@ -18,7 +18,7 @@ def test_one_line(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert "no therapist" in shown.err
     assert re.search(r"(?m)^emotion of the clip: +\w+ \d+ %, \w+ \d+ %", shown.out)
-    assert re.search(r"looked at: +predicted notes \d+ %, nothing \d+ %", shown.out)
+    assert re.search(r"looked at: +dialogue summary \d+ %, nothing \d+ %", shown.out)
 
 
 def test_a_talk_goes_on_after_a_mistake(

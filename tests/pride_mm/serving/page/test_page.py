@@ -165,13 +165,13 @@ def test_a_talk_its_answers_and_what_was_read(one: Served, opened: Open, predict
     page = opened(one)
     say(page, SAID)
     until(page, "[data-testid=bot]", alone(predictor, SAID))
-    bars = read_after(page, "predicted notes")
+    bars = read_after(page, "dialogue summary")
     reads = predictor.read(read_request(predictor.request, {"dialogue": [{"speaker": "you", "text": SAID}]}))
     for head in predictor.schema.heads:
         for label, share in reads.targets[head.name].items():
             assert bars[label] == pytest.approx(100 * share, abs=1) or label == "neutral"  # of emotion and sentiment
         assert head.label in page.inner_text(".pride-reading")
-    assert set(bars) >= {"predicted notes", "nothing"}
+    assert set(bars) >= {"dialogue summary", "nothing"}
     assert "video" not in bars
     say(page, THEN)  # the talk goes on
     until(page, "[data-testid=bot]", alone(predictor, SAID, THEN))
@@ -202,7 +202,7 @@ def test_a_clip_is_seen_and_heard(one: Served, opened: Open, predictor: Predicto
     say(page, SAID)
     until(page, "[data-testid=user]", f"{SAID}\n[a clip]")
     until(page, "[data-testid=bot]", alone(predictor, SAID, video=str(clip), audio=str(clip)))
-    assert set(read_after(page, "video")) >= {"video", "audio", "predicted notes", "nothing"}
+    assert set(read_after(page, "video")) >= {"video", "audio", "dialogue summary", "nothing"}
     assert page.locator("#pride-box .thumbnail-item").count() == 0
 
 
@@ -274,7 +274,7 @@ def test_two_students_are_blind_until_the_vote(two: Served, opened: Open, predic
     shown = [page.locator(".pride-chat").nth(side).locator("[data-testid=bot]").inner_text() for side in (0, 1)]
     assert len(set(answers.values())) == 2
     assert sorted(shown) == sorted(answers.values())
-    for word in ("lynx", "ibex", "predicted notes", "mood"):
+    for word in ("lynx", "ibex", "dialogue summary", "mood"):
         assert word not in page.content()
     assert "nothing that was said" in page.inner_text(".pride-hint")
     picture(page, "app-two")
