@@ -1,7 +1,7 @@
 """What was written, held against what the experts wrote: every metric of texts, on the same samples for everyone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pride_mm.embedding import Embedder, installed_encoder
@@ -99,4 +99,4 @@ class Comparison:
         if tools.vectors is not None and tools.empathy is not None:
             scores |= level_scores(tools.empathy, tools.empathy(tools.vectors, self.posts, texts), self.groups)
         scores |= {name: score for name, score in means.items() if score is not None}
-        return metrics.Written(scores, found.empty)
+        return replace(found, scores=scores)

@@ -56,7 +56,7 @@ def write_onnx(student: Student, name: str, folder: Path) -> Path:
     row(_media(field, high))  # what is made once and kept is not to be made in the program
     path = folder / f"encoder-{name}.onnx"
     _traced(row, _media(field, (low + high) // 2), low, high, name).save(path)
-    worst = max(_difference(row, path, _media(field, amount)) for amount in (low, high))
+    worst = _difference(row, path, [_media(field, amount) for amount in (low, high)])
     if worst > TOLERANCE:
         raise UserError(f"--onnx: ONNX Runtime gives other tokens of '{name}', by {worst:.2g}: leave it out.")
     return path
@@ -100,10 +100,10 @@ def _traced(row: OneRow, values: Tensor, low: int, high: int, name: str) -> Any:
     return program
 
 
-def _difference(row: OneRow, path: Path, values: Tensor) -> float:
+def _difference(row: OneRow, path: Path, given: list[Tensor]) -> float:
     """The largest between what ONNX Runtime gives and what the encoder does."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (tokens,) = session.run(["tokens"], {"values": values.numpy()})
-    return float((torch.from_numpy(tokens) - row(values)).abs().max())
+    found = [torch.from_numpy(session.run(["tokens"], {"values": values.numpy()})[0]) for values in given]
+    return max(float((tokens - row(values)).abs().max()) for tokens, values in zip(found, given, strict=True))

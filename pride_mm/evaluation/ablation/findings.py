@@ -100,16 +100,16 @@ def collect(design: Design, trials: Sequence[Trial], progress: Progress = silent
     ablation, schema = design.ablation, design.shards.schema
     gold = read_gold(design.shards, ablation.split, BadSamples(sum(design.shards.splits.values())))
     count = len(ablation.seeds)
-    rows: list[tuple[Any, Sequence[Trial], list[Predictions], dict[str, Measured]]] = []
+    rows: list[tuple[Any, Sequence[Trial], list[Predictions], list[metrics.Written], dict[str, Measured]]] = []
     for number, arm in enumerate(design.arms):
         mine = trials[number * count : (number + 1) * count]
         said = [trial.examine() for trial in mine]
-        rows.append((arm, mine, said, measure(schema, gold, said)))
-        progress(number + 1, len(design.arms), "comparing")
-    effects = _effects({arm.name: measured for arm, _, _, measured in rows})
-    found = []
-    for arm, mine, said, measured in rows:
         answers = [_written(one.answers, gold) for one in said]
+        rows.append((arm, mine, said, answers, measure(schema, gold, said, answers)))
+        progress(number + 1, len(design.arms), "comparing")
+    effects = _effects({arm.name: measured for arm, _, _, _, measured in rows})
+    found = []
+    for arm, mine, _, answers, measured in rows:
         values = {name: mean_and_spread(one.values) for name, one in measured.items()}
         histories = [_trained(trial) for trial in mine]
         found.append(
@@ -124,7 +124,7 @@ def collect(design: Design, trials: Sequence[Trial], progress: Progress = silent
                 empty=sum(len(one.empty) for one in answers),
             )
         )
-    base = rows[0][3]
+    base = rows[0][4]
     return Findings(
         name=ablation.name,
         description=ablation.description,

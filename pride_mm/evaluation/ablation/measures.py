@@ -19,9 +19,12 @@ ANSWERS = {"bleu": "BLEU", "rouge_l": "ROUGE-L", "meteor": "METEOR"}
 """Measures of what was answered, with what people call them."""
 
 
-def measure(schema: Schema, gold: Gold, trials: Sequence[Predictions]) -> dict[str, Measured]:
+def measure(
+    schema: Schema, gold: Gold, trials: Sequence[Predictions], written: Sequence[metrics.Written]
+) -> dict[str, Measured]:
     """Each measure by its name: ``perplexity``, of each head ``NAME.accuracy`` and ``NAME.macro_f1``, and ``ANSWERS``.
 
+    ``written`` is what each trial's answers were found to be worth.
     A measure of which any trial has nothing is left out. Samples that one trial could not read count in none.
     """
     names = sorted(set(gold.groups.values()))
@@ -48,30 +51,26 @@ def measure(schema: Schema, gold: Gold, trials: Sequence[Predictions]) -> dict[s
             np.add.at(table[number], (rows, [labels[key] * count + read[key] for key in keys]), 1.0)
         found[f"{head.name}.accuracy"] = Measured(table, _accuracy, 1)
         found[f"{head.name}.macro_f1"] = Measured(table, _macro_f1, 1)
-    return found | _of_answers(gold, [trial.answers for trial in trials], place)
+    return found | _of_answers(gold, trials, written, place)
 
 
-def _of_answers(gold: Gold, trials: Sequence[Mapping[str, str]], place: Mapping[str, int]) -> dict[str, Measured]:
+def _of_answers(
+    gold: Gold, trials: Sequence[Predictions], written: Sequence[metrics.Written], place: Mapping[str, int]
+) -> dict[str, Measured]:
     """Those of ``ANSWERS``; ``place`` is a group's row."""
-    keys = [key for key in trials[0] if key in gold.responses and all(key in answers for answers in trials)]
+    keys = [key for key in gold.responses if all(key in trial.answers for trial in trials)]
     if not keys:
         return {}
     right, rows = [gold.responses[key] for key in keys], [place[gold.groups[key]] for key in keys]
-    said = [_answered([answers[key] for key in keys], right) for answers in trials]
+    sums = {name: [[[one.each[name][key], 1.0] for key in keys] for one in written] for name in ("rouge_l", "meteor")}
+    sums["bleu"] = [metrics.bleu_sums([trial.answers[key] for key in keys], right) for trial in trials]
     found = {}
     for name in ANSWERS:
-        table = np.zeros((len(trials), len(place), len(said[0][name][0])))
-        for number, sums in enumerate(said):
-            np.add.at(table[number], rows, sums[name])
+        table = np.zeros((len(trials), len(place), len(sums[name][0][0])))
+        for number, each in enumerate(sums[name]):
+            np.add.at(table[number], rows, each)
         found[name] = Measured(table, _bleu if name == "bleu" else _mean, 1)
     return found
-
-
-def _answered(texts: Sequence[str], right: Sequence[str]) -> dict[str, list[list[float]]]:
-    """A row of sums a text, by measure."""
-    each = metrics.overlap(texts, right)
-    means = {name: [[value, 1.0] for value in each[name]] for name in ("rouge_l", "meteor")}
-    return {"bleu": metrics.bleu_sums(texts, right), **means}
 
 
 def titles(schema: Schema) -> dict[str, str]:

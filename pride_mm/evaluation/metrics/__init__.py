@@ -12,7 +12,6 @@ from pride_mm.evaluation.metrics.written import (
     chrf,
     distinct,
     meteor,
-    overlap,
     rouge,
     written,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "head_scores",
     "mean",
     "meteor",
-    "overlap",
     "perplexity",
     "perplexity_difference",
     "rouge",

@@ -21,10 +21,14 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Written:
-    """How generated texts compare with the gold ones. ``empty`` names the samples without an answer."""
+    """How generated texts compare with the gold ones.
+
+    ``empty`` names the samples without an answer; ``each`` is, of scores that are means, what each sample has, by key.
+    """
 
     scores: dict[str, Score]
     empty: tuple[str, ...]
+    each: dict[str, dict[str, float]]
 
 
 def written(
@@ -34,19 +38,13 @@ def written(
     groups = groups or keys
     scores = {f"bleu_{n}": Score(bleu(texts, gold, n), len(texts)) for n in (1, 2, 3)}
     scores |= {"bleu": Score(bleu(texts, gold), len(texts)), "chrf": Score(chrf(texts, gold), len(texts))}
-    scores |= {
-        name: found for name, values in overlap(texts, gold).items() if (found := mean(groups, values)) is not None
-    }
+    each = {**rouge(texts, gold), "meteor": meteor(texts, gold)}
+    scores |= {name: found for name, values in each.items() if (found := mean(groups, values)) is not None}
     for n in (1, 2):
         scores[f"distinct_{n}"] = Score(distinct(texts, n), min(len(texts), DISTINCT_TEXTS), "texts")
     empty = tuple(key for key, text in zip(keys, texts, strict=True) if not text.strip())
     scores["empty"] = Score(float(len(empty)), len(texts))
-    return Written(scores, empty)
-
-
-def overlap(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[float]]:
-    """ROUGE-1, 2 and L, and METEOR, of each text."""
-    return {**rouge(texts, gold), "meteor": meteor(texts, gold)}
+    return Written(scores, empty, {name: dict(zip(keys, values, strict=True)) for name, values in each.items()})
 
 
 def _bleu(n: int = 4) -> Any:
